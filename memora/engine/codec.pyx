@@ -817,7 +817,7 @@ cdef object get_text(Reader *r, const uint8_t *limit, size_t n):
     try:
         text = PyUnicode_DecodeUTF8(<const char *>at, n, NULL)
     except UnicodeDecodeError as error:
-        wrong(r, at + error.start, f"not UTF-8: {error.reason}")
+        wrong(r, at + <Py_ssize_t>error.start, f"not UTF-8: {error.reason}")
     r.p = at + n
     return text
 
