@@ -39,7 +39,7 @@ def extensions():
     found = [
         Extension(
             ".".join(path.with_suffix("").parts), [str(path)],
-            extra_compile_args=[*flags, "-std=gnu11", "-Wno-unused-function"],
+            extra_compile_args=[*flags, "-std=gnu11", "-Wno-unused-function", "-Wno-sign-compare"],
             define_macros=[("CYTHON_TRACE_NOGIL", "1")] if TRACE else [],
         )
         for path in sorted(Path("memora").rglob("*.pyx"))

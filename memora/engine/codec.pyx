@@ -458,7 +458,7 @@ cdef const char *utf8(str text, Py_ssize_t *n) except NULL:
 cdef int put_big_key(object key, Buf *out) except -1:
     cdef bint negative = key < 0
     cdef object size = (key.bit_length() + 7) // 8
-    if size > 0xffffffff:
+    if size > 0xffffffffU:
         raise DataError(f"int of {size} bytes is too large for a key")
     cdef bytes magnitude = abs(key).to_bytes(size, "big")
     if key_bigint(out, negative, <const uint8_t *>PyBytes_AS_STRING(magnitude), PyBytes_GET_SIZE(magnitude)) < 0:
