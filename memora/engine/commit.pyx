@@ -463,7 +463,7 @@ cdef int flush_log(Region r) except -1:
 cdef int relieve(Region r, int st, str doing) except -1:
     """The lock is released and a commit was dropped with st: make it possible, or raise."""
     cdef mm_map *m = &r.m
-    cdef uint64_t need = m.need, before
+    cdef uint64_t need = m.need, before, units = m.hot.n_units
     if st == MM_NEED_LOG:
         return flush_log(r)
     if st == MM_NEED_FRAMES or st == MM_NEED_EXTENT:
@@ -478,7 +478,7 @@ cdef int relieve(Region r, int st, str doing) except -1:
             raise error(m, st2, doing)
         if st == MM_NEED_FRAMES and m.hot.free_count > before + need and m.hot.free_count > m.hot.n_frames // 16:
             return 0
-        return r.grow_for(st, need)
+        return r.grow_for(st, need, units)
     if st == MM_TOO_BIG:
         raise errors.DataError(f"{doing}: one commit would log {need} bytes; the limit is 4 GiB")
     if st == MM_REFUSED and need:

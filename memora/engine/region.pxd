@@ -19,7 +19,7 @@ cdef class Region:
     cdef int64_t snapshot_entry(self) except -1
     cdef int give_back(self, uint32_t entry) except -1
     cdef uint32_t tree_number(self) except 0
-    cdef int grow_for(self, int status, uint64_t need) except -1
+    cdef int grow_for(self, int status, uint64_t need, uint64_t units) except -1
 
 
 cdef int take_lock(Region r, uint64_t timeout_ns) except -1

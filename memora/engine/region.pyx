@@ -48,6 +48,8 @@ DEFAULT_SNAPS = 4096
 GUARD = 128 << 10
 GROW_UNITS = 1024           # at least 4 MiB a step
 FEATURES_KNOWN = 0
+# Named points of a commit, in the order of MM_FP_* (csrc/layout.h).
+FAILPOINTS = ("locked", "validated", "applied", "logged", "filled", "sealed", "rolling", "rolled", "unlocked", "collecting", "growing")
 
 
 def boot_id() -> bytes:
@@ -511,8 +513,11 @@ cdef class Region:
 
     # ---- growth
 
-    cdef int grow_for(self, int status, uint64_t need) except -1:
-        """After a commit lacked frames (need of them) or extent space (need granules): grow, or raise RegionFull."""
+    cdef int grow_for(self, int status, uint64_t need, uint64_t units) except -1:
+        """After a commit lacked frames (need of them) or extent space (need granules): grow, or raise RegionFull.
+
+        units: how many there were when it was dropped; if there are more by now, somebody else has grown.
+        """
         cdef mm_map *m = &self.m
         cdef uint32_t order = 0, u
         cdef uint64_t first, last, start, frames_to, cap = m.cap_units
@@ -520,6 +525,8 @@ cdef class Region:
         g = {"off_pt": m.super.off_pt, "off_vis": m.super.off_vis, "off_xmap": m.super.off_xmap, "off_data": m.super.off_data}
         with self._attach_lock():
             first = m.hot.n_units
+            if first != units:
+                return 0
             step = max(GROW_UNITS, first // 4)
             if first + step > cap:
                 step = cap - first
@@ -527,8 +534,6 @@ cdef class Region:
                 while (<uint64_t>1 << order) < need:
                     order += 1
                 align = max(1, (1 << order) // MM_PER_UNIT)
-                if m.hot.xfree[order] or any([m.hot.xfree[i] for i in range(order, 32)]):
-                    return 0                    # somebody else grew meanwhile
                 start = _round(first, align)
                 size = max(align, min(256, cap // 8 // align * align))
                 last = start + size
@@ -536,8 +541,6 @@ cdef class Region:
                     last = start + align
                 frames_to = start
             else:
-                if m.hot.free_count > need + m.hot.n_frames // 32 + 300:
-                    return 0
                 last = first + max(step, min(need + 64, cap - first))
                 frames_to = last
                 if last < first + need and last < cap:
@@ -641,6 +644,16 @@ cdef class Region:
                 out.append({"slot": i, "generation": s.gen, "pid": s.pid, "alive": alive, "since": s.start_ns / 1e9,
                             "commits": s.commits, "conflicts": s.conflicts, "what": what})
         return out
+
+    def failpoint(self, name, int signal=0):
+        """Raise `signal` in this process when it next comes to the named point of a commit (FAILPOINTS); None disarms. For tests."""
+        if name is None:
+            self.m.failpoint = 0
+            return
+        if name not in FAILPOINTS:
+            raise ValueError(f"no failpoint {name!r}; there are {', '.join(FAILPOINTS)}")
+        self.m.failaction = signal
+        self.m.failpoint = FAILPOINTS.index(name) + 1
 
     @property
     def uuid(self) -> bytes:
