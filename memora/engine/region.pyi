@@ -2,6 +2,7 @@ from collections.abc import Callable
 from typing import Any
 
 ATTACH_BYTE: int
+GROW_BYTE: int
 DEFAULT_RING: int
 DEFAULT_SLOTS: int
 DEFAULT_SNAPS: int
