@@ -146,6 +146,17 @@ class Child:
         with open(f"/proc/{self.pid}/stat") as f:
             return f.read().rpartition(")")[2].split()[0]
 
+    def wait_going_on(self):
+        """Its wait status, after SIGCONT as often as it stops."""
+        while self.status is None:
+            os.kill(self.pid, signal.SIGCONT)
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                self.status = status
+            else:
+                time.sleep(0.001)
+        return self.status
+
     def wait_stopped(self):
         while self.state() != "T":
             if self.state() == "Z":
