@@ -24,7 +24,7 @@ class Scene:
 
     @property
     def trees(self):
-        return [self.a, self.b, self.topic, self.bounded]
+        return [self.a, self.b, self.topic, self.bounded, self.bounded + 1]         # the last: what a scene creates
 
     def touch(self, n=1):
         for i in range(n):
@@ -182,7 +182,7 @@ class Plain:
 
     def __init__(self, trees):
         self.trees = {tree: None if rows is None else dict(rows) for tree, rows in trees.items()}
-        self.evicted = None
+        self.created = max(trees)
 
     def put(self, tree, key, value):
         self.trees.setdefault(tree, {})[key] = value
@@ -194,7 +194,8 @@ class Plain:
         pass
 
     def create_tree(self):
-        return -1
+        self.trees[self.created] = {}
+        return self.created
 
     def drop_tree(self, tree):
         self.trees[tree] = None
