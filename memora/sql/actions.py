@@ -246,7 +246,7 @@ def when_more(p, whens, condition, outcome):
 
 
 def cast(p, token, operand, type_name_):
-    return ast.Cast(operand, type_name_, p.starts[token])
+    return ast.Cast(operand, type_name_ or "", p.starts[token])
 
 
 def exists(p, token, query):

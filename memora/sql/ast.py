@@ -195,6 +195,8 @@ class Case(Expr):
 
 @node
 class Cast(Expr):
+    """`type_name` may be empty, as in SQLite."""
+
     operand: Expr
     type_name: str
     pos: int = _pos()
