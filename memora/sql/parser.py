@@ -271,21 +271,26 @@ def complete_statement(text):
 
 def _closed(kinds, number):
     """Whether the last trigger of a list of tokens that ends with a semicolon has its END."""
-    semicolon, first, trigger = number["SEMICOLON"], True, False
+    semicolon, create, trigger = number["SEMICOLON"], number["CREATE"], number["TRIGGER"]
+    temporary = number["TEMP"], number["TEMPORARY"]
+    place = "start"
     for i, kind in enumerate(kinds[:-2]):
-        if trigger:
+        if place == "trigger":
             if kind == semicolon and kinds[i - 1] == number["END"] and kinds[i - 2] == semicolon:
-                first, trigger = True, False
+                place = "start"
         elif kind == semicolon:
-            first = True
-        elif first:
-            first = False
-            if kind == number["EXPLAIN"]:
-                first = True
-            elif kind == number["CREATE"]:
-                temporary = kinds[i + 1] in (number["TEMP"], number["TEMPORARY"])
-                trigger = kinds[i + 1 + temporary] == number["TRIGGER"]
-    return not trigger
+            place = "start"
+        elif place == "start" and kind == number["EXPLAIN"]:
+            place = "explain"
+        elif place in ("start", "explain") and kind == create:
+            place = "create"
+        elif place == "create" and kind == trigger:
+            place = "trigger"
+        elif place == "explain" and kind not in (number["EXPLAIN"], number["END"], trigger, *temporary):
+            continue
+        elif place != "create" or kind not in temporary:
+            place = "middle"
+    return place != "trigger"
 
 
 def _open_comment(text, start):
