@@ -238,15 +238,21 @@ def parse(sql):
     return statement
 
 
-def parse_script(sql):
-    """All statements of a text: a list of (statement, its text without the semicolon)."""
-    found = []
+def iterate_script(sql):
+    """The statements of a text one after another: (statement, its text without the semicolon).
+
+    A mistake is raised when its statement is reached, not before.
+    """
     work = Parse(sql)
     while work.skip_semicolons():
         first = work.at
         statement = work.statement()
-        found.append((statement, sql[work.starts[first]:work.ends[work.at - 2]]))
-    return found
+        yield statement, sql[work.starts[first]:work.ends[work.at - 2]]
+
+
+def parse_script(sql):
+    """All statements of a text: a list of (statement, its text without the semicolon)."""
+    return list(iterate_script(sql))
 
 
 def is_blank(sql):
