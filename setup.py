@@ -1,22 +1,46 @@
-"""Extensions only; every piece of metadata is in pyproject.toml."""
+"""Extensions only; every piece of metadata is in pyproject.toml.
+
+MEMORA_DEBUG=1   C asserts and bounds checks, no optimisation.
+MEMORA_TRACE=1   line tracing for coverage; the C lies beside the .pyx. Never measure speed on it.
+"""
 import os
+import platform
+import shlex
+import shutil
+import sys
+import sysconfig
 from pathlib import Path
 
 from setuptools import Extension, setup
 
-DEBUG = os.environ.get("MEMORA_DEBUG") == "1"      # C asserts, no optimisation, bounds checks
-TRACE = os.environ.get("MEMORA_TRACE") == "1"      # line tracing for coverage; never measure speed on it
+DEBUG = os.environ.get("MEMORA_DEBUG") == "1"
+TRACE = os.environ.get("MEMORA_TRACE") == "1"
+MODE = f"debug={DEBUG} trace={TRACE}"
+LAST_MODE = Path("build/mode")
+
+
+def refuse_what_cannot_work():
+    """Ends with one line that says what is needed, before a compiler would say it in fifty."""
+    machine = platform.machine()
+    if sys.platform != "linux" or machine not in ("x86_64", "aarch64") or sys.maxsize < 2**32:
+        bits = 64 if sys.maxsize > 2**32 else 32
+        raise SystemExit(f"Memora needs 64-bit Linux on x86-64 or aarch64; this is a {bits}-bit Python on {sys.platform} {machine}")
+    compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")[0]
+    if shutil.which(compiler) is None:
+        raise SystemExit(f"Memora needs a C compiler and {compiler!r} was not found: install gcc (apt install gcc, dnf install gcc) or set CC")
+    header = Path(sysconfig.get_path("include"), "Python.h")
+    if not header.exists():
+        raise SystemExit(f"Memora needs Python.h and {header} does not exist: install Python's headers (apt install python3-dev, dnf install python3-devel)")
 
 
 def extensions():
     from Cython.Build import cythonize
     flags = ["-O1", "-g", "-UNDEBUG"] if DEBUG else ["-O2", "-g0", "-fno-strict-aliasing"]
-    macros = [("CYTHON_TRACE_NOGIL", "1")] if TRACE else []
     found = [
         Extension(
             ".".join(path.with_suffix("").parts), [str(path)],
-            extra_compile_args=[*flags, "-std=gnu11", "-Wno-unused-function"],
-            define_macros=macros,
+            extra_compile_args=[*flags, "-std=gnu11", "-Wno-unused-function", "-Wno-sign-compare"],
+            define_macros=[("CYTHON_TRACE_NOGIL", "1")] if TRACE else [],
         )
         for path in sorted(Path("memora").rglob("*.pyx"))
     ]
@@ -24,6 +48,7 @@ def extensions():
         found,
         build_dir=None if TRACE else "build/cython",
         nthreads=2,
+        force=CHANGED,
         compiler_directives={
             "language_level": 3, "boundscheck": DEBUG, "wraparound": False, "cdivision": True,
             "embedsignature": True, "linetrace": TRACE,
@@ -31,4 +56,13 @@ def extensions():
     )
 
 
-setup(ext_modules=extensions())
+refuse_what_cannot_work()
+# Time stamps alone would keep the objects of a debug build when a release build follows.
+CHANGED = LAST_MODE.exists() and LAST_MODE.read_text() != MODE
+built = setup(
+    ext_modules=extensions(),
+    options={"build_ext": {"parallel": min(4, os.cpu_count() or 1), "force": CHANGED}},
+)
+if built.have_run.get("build_ext"):
+    LAST_MODE.parent.mkdir(exist_ok=True)
+    LAST_MODE.write_text(MODE)
