@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import counters
 import pytest
 from sqlcorpus import OWN, SCHEMA, STATEMENTS, spoil, tokens
 
@@ -508,8 +509,10 @@ def records(path):
             yield "ok", "\n".join(lines[1:lines.index("----") if "----" in lines else None])
 
 
-@pytest.mark.skipif(not SLT.is_dir(), reason="the sqllogictest data is not present")
 def test_sqllogictest_parses(lite):
+    if not SLT.is_dir():
+        counters.absent("SQL records", "sqllogictest")
+        pytest.skip("the sqllogictest data is not present")
     rnd = random.Random(20)
     count = refused = 0
     for path in sorted(SLT.rglob("*.gz")):
@@ -524,6 +527,7 @@ def test_sqllogictest_parses(lite):
                 with pytest.raises(sqlite3.Error, match="syntax error|incomplete|unrecognized"):
                     lite.execute(text)
                 refused += 1
+    counters.count("SQL records", count)
     print(f"{count} SQL records parsed, {refused} of them refused as they must be")
     assert count > 1000
 
