@@ -29,6 +29,9 @@ class PlayedResult:
 
 
 def _mapped(error):
+    if isinstance(error, sqlite3.Warning):
+        # So does Python 3.10 refuse a second statement.
+        return errors.ProgrammingError(str(error))
     return getattr(errors, type(error).__name__)(str(error))
 
 
@@ -45,7 +48,7 @@ class PlayedSession:
         values = params if isinstance(params, tuple) else _Lookup(params)
         try:
             cursor = self.lite.execute(sql, values)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, sqlite3.Warning) as error:
             raise _mapped(error) from None
         word = sql.split()[0].lower()
         return PlayedResult(cursor, word if word in ("select", "insert", "update", "delete", "replace") else "ddl",

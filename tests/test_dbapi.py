@@ -160,7 +160,7 @@ def test_executescript(con, make):
     with pytest.raises(make.db.OperationalError):
         con.executescript("INSERT INTO t VALUES (4); SELEC; INSERT INTO t VALUES (5)")
     assert con.execute("SELECT count(*) FROM t").fetchone() == (4,)
-    with pytest.raises(TypeError):
+    with pytest.raises((TypeError, ValueError)):
         con.executescript(b"SELECT 1")
 
 
@@ -394,9 +394,16 @@ def test_closed(con, make):
     con.close()
     con.close()
     for use in (con.cursor, con.commit, con.rollback, lambda: con.execute("SELECT 1"), lambda: con.in_transaction, cur.fetchone,
-                lambda: con.total_changes, lambda: con.__enter__(), lambda: con.executescript("SELECT 1")):
+                lambda: con.total_changes, lambda: con.executescript("SELECT 1")):
         with pytest.raises(make.db.ProgrammingError):
             use()
+
+
+def test_closed_connection_cannot_be_entered(played):
+    con, _ = played
+    con.close()
+    with pytest.raises(errors.ProgrammingError), con:
+        pytest.fail("entered")
 
 
 def test_threads(make):
