@@ -700,13 +700,13 @@ cdef class SetOperation(Op):
 
 
 cdef class Recursive(Op):
-    """A recursive common table: the first arm's rows, then those that the second arm makes of each, until none is new.
+    """A recursive common table: the first arm's rows, then those that the steps make of each, until none is new.
 
-    `output` is what readers of the whole see, `feedback` the row that the recursive arm reads; `distinct` is UNION.
+    `output` is what readers of the whole see, `feedback` the row that the steps read; `distinct` is UNION.
     """
 
-    cdef Op first, step
-    cdef list first_exprs, step_exprs, collations
+    cdef Op first
+    cdef list steps, first_exprs, step_exprs, collations
     cdef SlotSource output, feedback
     cdef bint distinct, stepping
     cdef Arena arena
@@ -716,9 +716,9 @@ cdef class Recursive(Op):
     cdef int width
     cdef Buf key
 
-    def __cinit__(self, Op first, list first_exprs, Op step, list step_exprs, SlotSource output, SlotSource feedback,
+    def __cinit__(self, Op first, list first_exprs, list steps, list step_exprs, SlotSource output, SlotSource feedback,
                   bint distinct, list collations):
-        self.first, self.first_exprs, self.step, self.step_exprs = first, first_exprs, step, step_exprs
+        self.first, self.first_exprs, self.steps, self.step_exprs = first, first_exprs, steps, step_exprs
         self.output, self.feedback, self.distinct, self.collations = output, feedback, distinct, collations
         self.width = <int>len(collations)
         self.arena = Arena()
@@ -766,13 +766,17 @@ cdef class Recursive(Op):
         return 0
 
     cdef int next(self) except -1:
+        cdef Py_ssize_t i
+        cdef Op step
         # A row is expanded only when the one after it is asked for, so that LIMIT ends an endless recursion.
         if self.at and self.at <= self.count:
             self.feedback.slots = self.queue[self.at - 1]
             self.feedback.null_row = False
-            self.step.open()
-            while self.step.next():
-                self.add(self.step_exprs)
+            for i in range(len(self.steps)):
+                step = self.steps[i]
+                step.open()
+                while step.next():
+                    self.add(self.step_exprs[i])
         if self.at >= self.count:
             self.at = self.count + 1
             return 0

@@ -60,7 +60,7 @@ cdef class RecordSource(Source):
     defaults: values for columns that a record is too old to have.
     """
 
-    def __cinit__(self, int columns, int rowid_column=-1, defaults=()):
+    def __cinit__(self, int columns, int rowid_column=-1, defaults=(), *args):
         cdef int i
         buf_init(&self.copy)
         self.columns = columns

@@ -14,8 +14,11 @@ cdef class Context:
     cdef readonly int param_count
     cdef list keep
     cdef public int64_t changes, total_changes, last_rowid
-    cdef public object clock
+    cdef object clock
+    cdef uint64_t clock_epoch
     cpdef bind(self, object values)
+    cpdef start(self, Transaction transaction, object values)
+    cpdef stop(self, list ops)
 
 
 cdef class Expr:

@@ -44,6 +44,28 @@ cdef class Context:
             except ProgrammingError as error:
                 raise ProgrammingError(f"Error binding parameter {i + 1}: {error}") from None
 
+    cpdef start(self, Transaction transaction, object values):
+        """Begins an execution."""
+        self.transaction = transaction
+        self.epoch += 1
+        if self.param_count:
+            self.bind(values)
+
+    cpdef stop(self, list ops):
+        """Ends it: the operators let go of what they hold."""
+        cdef Py_ssize_t i
+        for i in range(len(ops)):
+            (<Op>ops[i]).close()
+        self.transaction = None
+
+    def now(self):
+        """The statement's time: one moment for each execution."""
+        if self.clock is None or self.clock_epoch != self.epoch:
+            from memora.sql.dates import now_ms
+            self.clock = now_ms()
+            self.clock_epoch = self.epoch
+        return self.clock
+
 
 cdef class Expr:
     """An expression; `eval` fills a value, `test` says 1 true, 0 false, 2 NULL."""
