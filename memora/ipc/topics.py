@@ -8,6 +8,7 @@ for a subscriber, and one that was too slow is told what it missed (`Lagged`), t
 from __future__ import annotations
 
 import threading
+import time
 from typing import Any, NamedTuple
 
 from memora import errors
@@ -15,6 +16,7 @@ from memora.durations import seconds
 from memora.engine.codec import decode_value, encode_value
 
 BEGINNING = "beginning"
+SLICE_S = 0.5                               # how soon a waiting reader notices that another thread closed it
 
 
 class Message(NamedTuple):
@@ -109,9 +111,17 @@ class Subscription:
         Lagged: messages were dropped before they were read; `missed` says how many, `first_available` what comes next.
         """
         timeout = None if timeout is None else seconds(timeout, "timeout")
+        deadline = None if timeout is None else time.monotonic() + timeout
         with self._lock:
-            got = self._open().read(timeout)
-        return None if got is None else message(*got)
+            while True:
+                # in slices, so that close() by another thread is noticed
+                got = self._open().read(SLICE_S if timeout is None else min(timeout, SLICE_S))
+                if got is not None:
+                    return message(*got)
+                if deadline is not None:
+                    timeout = deadline - time.monotonic()
+                    if timeout <= 0:
+                        return None
 
     def __iter__(self):
         return self
