@@ -97,7 +97,7 @@ cdef int read_roots(mm_map *m, uint64_t s, uint32_t tree, TreeRef *out) noexcept
 
 # ---------------------------------------------------------------------------------------------- applying
 
-cdef inline mm_control *control_of(mm_map *m, uint32_t granule) noexcept nogil:
+cdef mm_control *control_of(mm_map *m, uint32_t granule) noexcept nogil:
     return <mm_control *>extent_bytes(m, granule, sizeof(mm_control))
 
 
@@ -160,7 +160,7 @@ cdef int apply_op(mm_map *m, const TreeRef *t, uint8_t op, const uint8_t *k, siz
         st = account(m, t, <int64_t>(kn + vn + ENTRY_COST) - (<int64_t>(kn + oldn + ENTRY_COST) if path.found else 0), 0 if path.found else 1)
         if st:
             return st
-    st = record_op(m, MM_OP_PUT, t.tree, k, kn, v, vn, old, oldn, had[0], expiry)
+    st = record_op(m, MM_OP_PUT, t.tree, k, kn, v, vn, old, oldn if had[0] else 0, had[0], expiry)
     return st if st else put_at(m, &path, k, kn, v, vn, expiry)
 
 
@@ -460,10 +460,10 @@ cdef int flush_log(Region r) except -1:
     return 0
 
 
-cdef int relieve(Region r, int st, str doing) except -1:
-    """The lock is released and a commit was dropped with st: make it possible, or raise."""
+cdef int relieve(Region r, int st, uint64_t need, str doing) except -1:
+    """The lock is released and a commit was dropped with st for want of `need`: make it possible, or raise."""
     cdef mm_map *m = &r.m
-    cdef uint64_t need = m.need, before, units = m.hot.n_units
+    cdef uint64_t before, units = m.hot.n_units
     if st == MM_NEED_LOG:
         return flush_log(r)
     if st == MM_NEED_FRAMES or st == MM_NEED_EXTENT:
@@ -522,16 +522,19 @@ cdef int commit_one(Region r, const TreeRef *t, uint8_t op, const uint8_t *k, si
     """
     cdef mm_map *m = &r.m
     cdef int st, had = 0
+    cdef uint64_t need
     while True:
         take_lock(r, timeout_ns)
         if vn > 65536:
             with nogil:
                 st = build_one(m, t, op, k, kn, v, vn, expiry, &had)
                 commit[0] = m.hot.commit_seq
+                need = m.need
                 lock_release(m)
         else:
             st = build_one(m, t, op, k, kn, v, vn, expiry, &had)
             commit[0] = m.hot.commit_seq
+            need = m.need
             lock_release(m)
         if st == MM_OK:
             wake(m)
@@ -540,7 +543,7 @@ cdef int commit_one(Region r, const TreeRef *t, uint8_t op, const uint8_t *k, si
             return MM_FOUND if had else MM_ABSENT
         if st == MM_ABSENT or st == MM_EXISTS:
             return st
-        relieve(r, st, "commit")
+        relieve(r, st, need, "commit")
 
 
 cdef int validate(const mm_map *m, const ReadSet *reads, uint64_t s) noexcept nogil:
@@ -640,16 +643,19 @@ cdef int commit_all(Region r, Overlay *o, TreeRef *refs, uint32_t n_refs, const 
     cdef mm_map *m = &r.m
     cdef int st
     cdef uint32_t i
+    cdef uint64_t need
     while True:
         take_lock(r, timeout_ns)
         if o.n + o.n_action > 64 or o.data_bytes > 65536:
             with nogil:
                 st = build_all(m, o, refs, n_refs, reads, s, check_schema)
                 commit[0] = m.hot.commit_seq
+                need = m.need
                 lock_release(m)
         else:
             st = build_all(m, o, refs, n_refs, reads, s, check_schema)
             commit[0] = m.hot.commit_seq
+            need = m.need
             lock_release(m)
         if st == MM_OK:
             break
@@ -658,7 +664,7 @@ cdef int commit_all(Region r, Overlay *o, TreeRef *refs, uint32_t n_refs, const 
                 ref_of(refs, n_refs, o.action[i].tree).root = 0
         if st == MM_CONFLICT and m.me < m.n_slots:
             m.slot[m.me].conflicts += 1
-        relieve(r, st, "commit")
+        relieve(r, st, need, "commit")
     wake(m)
     for i in range(o.n_action):
         if o.action[i].op == MM_OP_MESSAGE:

@@ -133,6 +133,7 @@ cdef extern from "csrc/layout.h" nogil:
         uint64_t durable_seq
         uint64_t written_seq
         uint64_t flush_lease
+        uint64_t segment_lsn
         uint64_t checkpoint_seq, checkpoint_lsn
         uint64_t io_failed
         uint32_t durable_event

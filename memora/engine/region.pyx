@@ -22,7 +22,7 @@ from memora.engine.extents cimport free_run
 from memora.engine.frames cimport finish
 from memora.engine.layout cimport *
 from memora.engine.procs cimport (claim_slot, claim_snapshot, fork_epoch, lock_release, lock_take, lock_try, reap, release_slot,
-                                  release_snapshot)
+                                  release_snapshot, slot_alive)
 from memora.engine.status cimport error
 from memora.engine.sync cimport *
 from cpython.exc cimport PyErr_CheckSignals
@@ -656,6 +656,20 @@ cdef class Region:
             raise ValueError(f"no failpoint {name!r}; there are {', '.join(FAILPOINTS)}")
         self.m.failaction = signal
         self.m.failpoint = FAILPOINTS.index(name) + 1
+
+    @property
+    def me(self) -> tuple:
+        """(slot, generation) of this process: its identity in the region for as long as it lives."""
+        self.use()
+        return self.m.me, self.m.me_gen
+
+    def alive(self, uint32_t slot, uint32_t generation) -> bool:
+        """Does the process that held this slot in this generation still live? Asked of the kernel, not of a pid."""
+        self.use()
+        if slot >= self.m.n_slots or mm_ld32(&self.m.slot[slot].gen) != generation or mm_ld32(&self.m.slot[slot].state) != MM_SLOT_LIVE:
+            return False
+        self._fd(1)
+        return bool(slot_alive(&self.m, slot))
 
     @property
     def uuid(self) -> bytes:

@@ -74,6 +74,14 @@ class Store:
             return row
         return self.run(work)
 
+    def control(self, tree: int) -> dict:
+        """The counters of a bounded tree (bytes, entries, max_bytes, evicted) or a topic (first, next, bytes, max_bytes), as of now."""
+        txn = self.begin(read_only=True)
+        try:
+            return txn.control(tree)
+        finally:
+            txn.rollback()
+
     def stats(self) -> dict:
         return self.region.stats()
 

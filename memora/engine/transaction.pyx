@@ -339,6 +339,21 @@ cdef class Transaction:
         if overlay_act(&self.o, MM_OP_MESSAGE, tree, 0, <const uint8_t *>PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload)):
             raise MemoryError("transaction: no private memory")
 
+    def control(self, uint32_t tree) -> dict:
+        """The counters of a bounded tree or a topic, as of now (not of the snapshot)."""
+        cdef TreeRef *t
+        cdef mm_control *c
+        self.check()
+        t = self.ref(tree)
+        if t.control == 0:
+            raise errors.ProgrammingError(f"tree {tree} has no counters")
+        c = <mm_control *>extent_bytes(self.m, t.control, sizeof(mm_control))
+        if c == NULL:
+            raise error(self.m, MM_MOVED, f"control of tree {tree}")
+        if t.kind == MM_ROOT_BOUNDED:
+            return {"bytes": c.bytes, "entries": c.entries, "max_bytes": c.max_bytes, "evicted": c.evicted}
+        return {"first": c.tail_seq, "next": c.head_seq, "bytes": c.head - c.tail, "max_bytes": c.ring_bytes}
+
     # ---- savepoints and the end
 
     cpdef int savepoint(self) except -1:
@@ -442,8 +457,8 @@ cdef class Transaction:
                 return -1 - <int64_t>self.writes
         if newest <= self.s:
             return newest
-        # a newer change is not seen here: the catalog's own row of tree 0 tells the version at S
-        return <int64_t>(newest - newest) - 2 - <int64_t>self.s * 1000003
+        # the newest change is not seen here: nothing that is cached by a version may be used
+        return -2 - (<int64_t>self.s << 20)
 
     @property
     def store_now_ns(self) -> int:

@@ -88,7 +88,8 @@ typedef struct {
     uint64_t synced_lsn;                    /* loose, the same: log bytes that survive a power cut */
     uint64_t durable_seq;                   /* loose, the same: newest commit that survives a power cut */
     uint64_t written_seq;                   /* loose, the same */
-    uint64_t flush_lease;                   /* loose: slot+1 << 48 | deadline in ms */
+    uint64_t flush_lease;                   /* loose: slot+1 << 48 | deadline in ms of the boot clock */
+    uint64_t segment_lsn;                   /* loose: where the newest segment file begins */
     uint64_t checkpoint_seq, checkpoint_lsn;/* loose: newest checkpoint on disk */
     uint64_t io_failed;                     /* loose: errno of a failed sync; cleared by a checkpoint that succeeds */
     uint32_t durable_event;                 /* loose: futex */

@@ -1,0 +1,169 @@
+"""Text to tokens, by the terminals of grammar.lark: one regular expression, one pass, numbers in and numbers out.
+
+A token is a kind (an index into `Lexer.names`) and a span of the text. Keywords are told from names by a dictionary;
+a keyword that is NONRESERVED is still handed on as the keyword: parser.py teaches its tables to take it for a name
+where the grammar has no other use for it. Three things a regular expression cannot decide are put right afterwards:
+`WINDOW`, `OVER`, `FILTER` and `GENERATED` are keywords only in their places, and the arguments of CREATE VIRTUAL TABLE are one token.
+
+What is no token at all gets the kind ILLEGAL, so that an earlier mistake in the text is the one that is reported.
+Every list of tokens ends with a semicolon of no length and $END.
+"""
+from __future__ import annotations
+
+import re
+
+#: Keywords that may also be names.
+NONRESERVED = frozenset("""
+ABORT ACTION AFTER ALWAYS ANALYZE ASC ATTACH BEFORE BEGIN BY CASCADE CAST COLUMN CONFLICT CURRENT CURRENT_DATE
+CURRENT_TIME CURRENT_TIMESTAMP DATABASE DEFERRED DESC DETACH DO EACH END EXCLUDE EXCLUSIVE EXPLAIN FAIL FIRST FOLLOWING
+FOR GENERATED GLOB GROUPS IF IGNORE IMMEDIATE INITIALLY INSTEAD KEY LAST LIKE MATCH MATERIALIZED NO NULLS OF OFFSET
+OTHERS PARTITION PLAN PRAGMA PRECEDING QUERY QUEUE RAISE RANGE RECURSIVE REGEXP REINDEX RELEASE RENAME REPLACE RESTRICT
+ROLLBACK ROW ROWS SAVEPOINT TEMP TEMPORARY TIES TOPIC TRIGGER UNBOUNDED VACUUM VIEW VIRTUAL WATCH WITH WITHOUT
+""".split())
+#: Keywords of the grammar that are names unless their neighbours say otherwise.
+CONTEXTUAL = ("WINDOW", "OVER", "FILTER", "GENERATED", "VIRTUAL")
+
+_ID = r"[A-Za-z0-9_$\x80-\U0010ffff]"
+# What begins like a token but is none, beside the signs that no token begins with.
+_ILLEGAL_BLOB = r"[xX]'[^']*'?"
+_ILLEGAL = rf"""(?s:['"`\[].*)|(?:[0-9]+\.?[0-9]*|\.[0-9]+){_ID}+|(?s:.)"""
+
+
+class Lexer:
+    """Built once from lark's terminals (`TerminalDef`s) and the names of those to skip."""
+
+    def __init__(self, terminals, ignored):
+        words, signs, patterns, blank = {}, {}, [], None
+        for terminal in terminals:
+            value = terminal.pattern.value
+            if terminal.name in ignored:
+                blank = value
+            elif terminal.pattern.type != "str":
+                patterns.append((-terminal.priority, terminal.name, value))
+            elif value[0].isalpha():
+                words[value] = terminal.name
+            else:
+                signs[value] = terminal.name
+        groups = [("BLOB", next(p for _, n, p in patterns if n == "BLOB")), ("ILLEGAL", _ILLEGAL_BLOB)]
+        groups += [(name, pattern) for _, name, pattern in sorted(patterns) if name != "BLOB"]
+        groups += [(name, re.escape(sign)) for sign, name in sorted(signs.items(), key=lambda s: (-len(s[0]), s[0]))]
+        groups += [("$END", r"\Z"), ("ILLEGAL", _ILLEGAL)]
+        self.names = list(dict.fromkeys([*words.values(), "MODULE_ARGS", *(name for name, _ in groups)]))
+        self.number = {name: n for n, name in enumerate(self.names)}
+        self._keywords = {word: self.number[name] for word, name in words.items()}
+        for word in CONTEXTUAL:
+            self._keywords[word] = ~self._keywords[word]
+        self._kinds = [0, *(self.number[name] for name, _ in groups)]
+        self._scan = re.compile(f"(?:{blank})*(?:" + "|".join(f"({pattern})" for _, pattern in groups) + ")").finditer
+        self._name = self.number["NAME"]
+        self._names_too = {self.number[words[w]] for w in NONRESERVED} | {
+            self.number[n] for n in ("NAME", "STRING", "INDEXED", "CROSS", "FULL", "INNER", "LEFT", "NATURAL", "OUTER",
+                                     "RIGHT")}
+
+    def tokens(self, sql):
+        """(kinds, starts, ends) of the whole text."""
+        kinds, starts, ends = [], [], []
+        add_kind, add_start, add_end = kinds.append, starts.append, ends.append
+        of_group, keyword, name = self._kinds, self._keywords.get, self._name
+        for match in self._scan(sql):
+            group = match.lastindex
+            kind = of_group[group]
+            start, end = match.span(group)
+            if kind == name:
+                word = match[group]
+                if word.isascii():
+                    kind = keyword(word.upper(), name)
+            add_kind(kind)
+            add_start(start)
+            add_end(end)
+        # The last match is $END, of no length; a blank before it makes the scan find it twice.
+        del kinds[-1], starts[-1], ends[-1]
+        semicolon, end = self.number["SEMICOLON"], self.number["$END"]
+        if kinds and kinds[-1] == end:
+            kinds[-1] = semicolon
+            starts[-1] = ends[-1] = len(sql)
+        else:
+            add_kind(semicolon)
+            add_start(len(sql))
+            add_end(len(sql))
+        add_kind(end)
+        add_start(len(sql))
+        add_end(len(sql))
+        if min(kinds) < 0:
+            self._settle(kinds, starts, ends)
+        return kinds, starts, ends
+
+    def _settle(self, kinds, starts, ends):
+        number = self.number
+        for i in range(len(kinds) - 1, -1, -1):
+            if kinds[i] >= 0:
+                continue
+            kind = kinds[i] = ~kinds[i]
+            word = self.names[kind]
+            after = kinds[i + 1]
+            if word == "VIRTUAL":
+                if i and kinds[i - 1] == number["CREATE"]:
+                    self._join_arguments(kinds, starts, ends, i)
+                continue
+            if word == "WINDOW":
+                keyword = after in self._names_too and kinds[i + 2] == number["AS"]
+            elif word == "GENERATED":
+                # Elsewhere it may be a word of a column's type.
+                keyword = after == number["ALWAYS"] and kinds[i + 2] == number["AS"]
+            elif i == 0 or kinds[i - 1] != number["RPAR"]:
+                keyword = False
+            else:
+                keyword = after == number["LPAR"] or (word == "OVER" and after in self._names_too)
+            if not keyword:
+                kinds[i] = self._name
+
+    def _join_arguments(self, kinds, starts, ends, i):
+        number = self.number
+        stop = number["SEMICOLON"], number["$END"]
+        while kinds[i] != number["USING"]:
+            if kinds[i] in stop:
+                return
+            i += 1
+        first = i + 2
+        if kinds[i + 1] in stop or kinds[first] != number["LPAR"]:
+            return
+        depth, last = 1, first
+        while depth:
+            last += 1
+            if kinds[last] == number["$END"]:
+                # Nothing closes the parenthesis: the text ends too early.
+                last -= 2
+                del kinds[first:last + 1], starts[first:last + 1], ends[first:last + 1]
+                kinds.insert(first, number["$END"])
+                starts.insert(first, starts[-1])
+                ends.insert(first, starts[-1])
+                return
+            depth += (kinds[last] == number["LPAR"]) - (kinds[last] == number["RPAR"])
+        ends[first] = ends[last]
+        kinds[first] = number["MODULE_ARGS"]
+        del kinds[first + 1:last + 1], starts[first + 1:last + 1], ends[first + 1:last + 1]
+
+
+def unquote(text):
+    """A name or string token's value: the quotes off, doubled ones single."""
+    quote = text[0]
+    if quote == "[":
+        return text[1:-1]
+    if quote in "'\"`":
+        return text[1:-1].replace(quote * 2, quote)
+    return text
+
+
+def point_at(sql, pos, message):
+    """`message`, then the line of `sql` that holds the offset `pos`, and a caret under the place."""
+    start = sql.rfind("\n", 0, pos) + 1
+    end = sql.find("\n", pos)
+    line = sql[start:end if end >= 0 else len(sql)].rstrip("\r")
+    column = pos - start
+    if len(line) > 110:
+        cut = max(0, column - 60)
+        line = ("..." if cut else "") + line[cut:cut + 100] + ("..." if cut + 100 < len(line) else "")
+        column = column - cut + (3 if cut else 0)
+    prefix = f"line {sql.count(chr(10), 0, pos) + 1}: " if "\n" in sql.strip() else "  "
+    shown = "".join(c if c.isprintable() else " " for c in line)
+    return f"{message}\n{prefix}{shown}\n{' ' * (len(prefix) + column)}^"
