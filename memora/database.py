@@ -137,6 +137,7 @@ class Database:
         The commit raises SerializationError if another one changed what was read (isolation "snapshot": does not look at that);
         nothing was written then. Nothing is locked in between.
         """
+        self._check()
         return Tx(self, isolation, read_only)
 
     def run(self, fn: Callable[[Tx], Any], tries: int = RUN_TRIES) -> Any:
@@ -159,6 +160,7 @@ class Database:
 
     def snapshot(self) -> Tx:
         """A read-only transaction: one commit, held still. Never fails for a conflict."""
+        self._check()
         return Tx(self, read_only=True)
 
     # ---- spaces
@@ -169,22 +171,22 @@ class Database:
         pickle=True lets it hold what the value codec refuses, and unpickle what others wrote into it: only where you trust them.
         ProgrammingError: the name is something else, or the space was made with another `pickle`.
         """
-        return KeySpace(self._store, name, spaces.in_store(self._store, name, spaces.kv(pickle)), pickle)
+        return KeySpace(self._store, name, self._row(name, spaces.kv(pickle)), pickle)
 
     def cache(self, name: str, ttl: float | str | None = None, max_bytes: int | str | None = None, evict: str | None = None) -> Cache:
         """A cache, made when the name is free: with 64 MB, no time to live, and evict="clock", if nothing is said.
 
         When it exists, what is given must be what it was made with; None takes what is stored.
         """
-        return Cache(self._store, name, spaces.in_store(self._store, name, spaces.cached(ttl, max_bytes, evict)))
+        return Cache(self._store, name, self._row(name, spaces.cached(ttl, max_bytes, evict)))
 
     def topic(self, name: str, retain: int | str | None = None) -> Topic:
         """A topic, made when the name is free; it keeps the newest messages that fit into `retain` bytes (4 MB)."""
-        return Topic(self._store, name, spaces.in_store(self._store, name, spaces.topic(retain)))
+        return Topic(self._store, name, self._row(name, spaces.topic(retain)))
 
     def queue(self, name: str) -> Queue:
         """A queue, made when the name is free."""
-        return Queue(self._store, name, spaces.in_store(self._store, name, spaces.queue()))
+        return Queue(self._store, name, self._row(name, spaces.queue()))
 
     def changes(self, name: str | Iterable[str] | None = None, since: int | None = None, pickle: bool = False) -> Changes:
         """Follow what is committed: to one table or space, to several, or to all (None), in commit order.
@@ -192,7 +194,12 @@ class Database:
         since: the number of the last commit already known (Tx.commit_number, Tx.snapshot); None: from now on.
         pickle: unpickle what is in key spaces made with pickle=True; else these values come as the bytes of the pickle.
         """
+        self._check()
         return Changes(self._store, name, since, pickle)
+
+    def _row(self, name, wanted):
+        self._check()
+        return spaces.in_store(self._store, name, wanted)
 
     def _known_rows(self, version):
         known = self._known
