@@ -79,7 +79,8 @@ def test_module_is_a_triple_and_its_stub_matches(path):
             described |= {n.target.id for n in node.body if isinstance(n, ast.AnnAssign)}
             assert described == {n for n in vars(thing) if not n.startswith("_")}, key
         else:
-            wanted = [a.arg for a in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)]
+            given = node.args
+            wanted = [a.arg for a in (*given.posonlyargs, *given.args, given.vararg, *given.kwonlyargs, given.kwarg) if a]
             assert wanted == list(inspect.signature(thing).parameters), key
 
 
