@@ -527,7 +527,6 @@ def test_closed_handles(db):
     changes.close()
 
 
-@pytest.mark.xfail(run=False, reason="engine: a Transaction refused by its constructor crashes when it is deallocated")
 def test_closed_handles_that_begin_transactions(db):
     k, cache, queue = db.kv("k"), db.cache("c"), db.queue("q")
     queue.put(1)

@@ -289,7 +289,7 @@ def _build(path, name, identity, tmpfs, region_dir, max_bytes, ring_bytes, sizes
     return region
 
 
-def _publish_lsn(Region region):
+def _publish_lsn(Region region not None):
     """Everything in a region just built is in the files."""
     cdef mm_hot *h = region.m.hot
     h.written_lsn = h.synced_lsn = h.segment_lsn = h.checkpoint_lsn = h.ring_head
@@ -337,14 +337,14 @@ def _segments(path):
     return found
 
 
-def _relieve(Region region, int st):
+def _relieve(Region region not None, int st):
     if st == MM_NEED_FRAMES or st == MM_NEED_EXTENT:
         region.grow_for(st, region.m.need, region.m.hot.n_units)
         return
     raise error(&region.m, st, "rebuilding from the files")
 
 
-def _load(Region region, path, head):
+def _load(Region region not None, path, head):
     """Load a checkpoint into a fresh region."""
     cdef mm_map *m = &region.m
     cdef TreeRef t
@@ -438,7 +438,7 @@ def _load(Region region, path, head):
         raise error(m, st, "rebuilding from the files")
 
 
-def _next_batch(Region region):
+def _next_batch(Region region not None):
     """Seal what was restored, and have room for the next batch: its pages are changed in place, so it must not run out of frames."""
     cdef mm_map *m = &region.m
     cdef int st = restore_seal(m, 1)
@@ -450,7 +450,7 @@ def _next_batch(Region region):
         begin(m)
 
 
-def _replay_all(Region region, path, head, uuid, segments):
+def _replay_all(Region region not None, path, head, uuid, segments):
     """Replay the log behind the checkpoint; returns the number of commits. A torn tail ends it, damage in the middle is named."""
     cdef mm_map *m = &region.m
     cdef mm_record r
@@ -560,7 +560,7 @@ class _Writer:
             self.number += 1
 
 
-def _checkpoint(Region region, path, uuid, incarnation, old_segments):
+def _checkpoint(Region region not None, path, uuid, incarnation, old_segments):
     """Write a checkpoint of the newest commit and give it its name; then remove the segments named. Returns (commit, lsn)."""
     cdef mm_map *m = &region.m
     cdef Transaction t
@@ -650,7 +650,7 @@ cdef int _raise(uint64_t *word, uint64_t to) except -1:
     return 0
 
 
-def _messages(Region region, tree, s):
+def _messages(Region region not None, tree, s):
     """The messages a topic keeps, up to commit s."""
     from memora.engine.feed import TopicReader
     while True:
@@ -667,7 +667,7 @@ def _messages(Region region, tree, s):
             continue
 
 
-def _next_message(Region region, tree, s):
+def _next_message(Region region not None, tree, s):
     from memora.engine.feed import TopicReader
     reader = TopicReader(region, tree, 0)
     return reader.position
@@ -678,7 +678,7 @@ def _next_message(Region region, tree, s):
 cdef class Files:
     """The files of an attached region: the flusher, durability, checkpoints, the way out."""
 
-    def __cinit__(self, Region region, path, durability, identity):
+    def __cinit__(self, Region region not None, path, durability, identity):
         self.region = region
         self.path = path
         self.wal = path + "-wal"
