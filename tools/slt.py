@@ -115,7 +115,7 @@ class Memora:
     def __init__(self):
         from memora.engine.store import Store
         from memora.sql.session import Session
-        self.store = Store()
+        self.store = Store.open(":memory:")
         self.session = Session(self.store)
         self.execute = self.session.execute
 

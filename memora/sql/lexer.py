@@ -3,7 +3,7 @@
 A token is a kind (an index into `Lexer.names`) and a span of the text. Keywords are told from names by a dictionary;
 a keyword that is NONRESERVED is still handed on as the keyword: parser.py teaches its tables to take it for a name
 where the grammar has no other use for it. Three things a regular expression cannot decide are put right afterwards:
-`WINDOW`, `OVER` and `FILTER` are keywords only in their places, and the arguments of CREATE VIRTUAL TABLE are one token.
+`WINDOW`, `OVER`, `FILTER` and `GENERATED` are keywords only in their places, and the arguments of CREATE VIRTUAL TABLE are one token.
 
 What is no token at all gets the kind ILLEGAL, so that an earlier mistake in the text is the one that is reported.
 Every list of tokens ends with a semicolon of no length and $END.
@@ -21,29 +21,29 @@ OTHERS PARTITION PLAN PRAGMA PRECEDING QUERY QUEUE RAISE RANGE RECURSIVE REGEXP 
 ROLLBACK ROW ROWS SAVEPOINT TEMP TEMPORARY TIES TOPIC TRIGGER UNBOUNDED VACUUM VIEW VIRTUAL WATCH WITH WITHOUT
 """.split())
 #: Keywords of the grammar that are names unless their neighbours say otherwise.
-CONTEXTUAL = ("WINDOW", "OVER", "FILTER", "VIRTUAL")
+CONTEXTUAL = ("WINDOW", "OVER", "FILTER", "GENERATED", "VIRTUAL")
 
-_ID = r"[A-Za-z0-9_$\x80-\U0010ffff]"
+# A character of a name, written by what it is not, as in grammar.lark.
+_ID = r"[^\x00-#%-/:-@\[-^`{-\x7f]"
 # What begins like a token but is none, beside the signs that no token begins with.
 _ILLEGAL_BLOB = r"[xX]'[^']*'?"
 _ILLEGAL = rf"""(?s:['"`\[].*)|(?:[0-9]+\.?[0-9]*|\.[0-9]+){_ID}+|(?s:.)"""
 
 
 class Lexer:
-    """Built once from lark's terminals (`TerminalDef`s) and the names of those to skip."""
+    """Built once from the grammar's terminals, (name, "str" or "re", pattern, priority), and the names of those to skip."""
 
     def __init__(self, terminals, ignored):
         words, signs, patterns, blank = {}, {}, [], None
-        for terminal in terminals:
-            value = terminal.pattern.value
-            if terminal.name in ignored:
+        for name, kind, value, priority in terminals:
+            if name in ignored:
                 blank = value
-            elif terminal.pattern.type != "str":
-                patterns.append((-terminal.priority, terminal.name, value))
+            elif kind != "str":
+                patterns.append((-priority, name, value))
             elif value[0].isalpha():
-                words[value] = terminal.name
+                words[value] = name
             else:
-                signs[value] = terminal.name
+                signs[value] = name
         groups = [("BLOB", next(p for _, n, p in patterns if n == "BLOB")), ("ILLEGAL", _ILLEGAL_BLOB)]
         groups += [(name, pattern) for _, name, pattern in sorted(patterns) if name != "BLOB"]
         groups += [(name, re.escape(sign)) for sign, name in sorted(signs.items(), key=lambda s: (-len(s[0]), s[0]))]
@@ -107,6 +107,9 @@ class Lexer:
                 continue
             if word == "WINDOW":
                 keyword = after in self._names_too and kinds[i + 2] == number["AS"]
+            elif word == "GENERATED":
+                # Elsewhere it may be a word of a column's type.
+                keyword = after == number["ALWAYS"] and kinds[i + 2] == number["AS"]
             elif i == 0 or kinds[i - 1] != number["RPAR"]:
                 keyword = False
             else:

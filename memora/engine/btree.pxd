@@ -1,0 +1,21 @@
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from memora.engine.frames cimport Look
+from memora.engine.layout cimport mm_map, mm_frame
+from memora.engine.page cimport Entry
+
+# The way from a root to a leaf, in the state a commit is building.
+ctypedef struct Path:
+    uint32_t pgno[16]
+    uint32_t idx[16]        # branch: child taken; leaf: slot
+    uint32_t depth          # index of the leaf
+    uint32_t tree
+    int found
+
+cdef int find(mm_map *m, uint64_t s, uint32_t root, uint32_t tree, const uint8_t *k, size_t kn, Look *look, uint32_t *slot) noexcept nogil
+
+cdef int locate(mm_map *m, uint32_t root, uint32_t tree, const uint8_t *k, size_t kn, Path *path) noexcept nogil
+cdef int put_at(mm_map *m, Path *path, const uint8_t *k, size_t kn, const uint8_t *v, uint64_t vn, uint64_t expiry) noexcept nogil
+cdef int delete_at(mm_map *m, Path *path) noexcept nogil
+cdef int drop_pages(mm_map *m, uint32_t root, uint32_t tree) noexcept nogil
+cdef int value_bytes(mm_map *m, const Entry *e, const uint8_t **v, uint64_t *vn) noexcept nogil
+cdef int lack(const mm_map *m) noexcept nogil

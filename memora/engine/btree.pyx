@@ -1,0 +1,526 @@
+"""The B+tree: memcomparable keys to values, over pages that commits copy.
+
+LAYOUT      The root's page number is fixed for the tree's life: when the root splits, its content moves into two new pages.
+            Branch: leftmost child in `extra`, then (separator, child): keys >= separator go to child. No sibling links: a
+            scan keeps its path (cursor.pyx). Values over MM_CELL_INLINE (with their key) and keys over MM_KEY_INLINE go on in
+            extents. A page's prefix is what the separators around it share, so no page stores fences.
+INVARIANTS  (1) All leaves have the same depth. (2) A child's keys lie between the separators around it.
+            (3) A split or a merge makes a new version of every leaf whose key range changes, also when no entry moves.
+            (4) Each extent is referred to by exactly one cell.
+WRITERS     locate, then put_at or delete_at on that path; all on private copies (frames.dirty), so any failure just drops them.
+            Separators are cut to the shortest that divides. Pages under a quarter full merge with a neighbour when both fit in
+            three quarters of a page; an empty page that cannot merge stays.
+READERS     find() at one S; see frames.pyx for what must be checked after it.
+SOURCE      Bayer and Unterauer, Prefix B-trees (TODS 1977); slot heads after Graefe and Larson (ICDE 2001).
+"""
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memcmp, memcpy, memset
+from memora.engine.extents cimport extent_bytes, new_extent, retire_extent
+from memora.engine.frames cimport Look, current, dirty, free_page, new_page, page_at, still_there
+from memora.engine.layout cimport *
+from memora.engine.page cimport (Entry, add_entry, cell_bytes, child_at, clear_page, drop_entry, entry_at, entry_bytes, search, used_bytes,
+                                 value_at)
+from memora.engine.sync cimport *
+
+
+# ---------------------------------------------------------------------------------------------- readers
+
+cdef int find(mm_map *m, uint64_t s, uint32_t root, uint32_t tree, const uint8_t *k, size_t kn, Look *look, uint32_t *slot) noexcept nogil:
+    """The leaf of k at commit s and the slot where it is (MM_FOUND) or would be (MM_ABSENT). To be validated by the caller.
+
+    MM_NO_TREE: the root holds another tree. look.hopped tells of any page on the way.
+    """
+    cdef uint32_t pgno = root, i
+    cdef int st, found, hopped = 0, depth
+    cdef const mm_frame *p
+    for depth in range(MM_MAX_DEPTH):
+        st = page_at(m, s, pgno, look)
+        if st:
+            return st
+        hopped |= look.hopped
+        p = look.page
+        if p.tree != tree:
+            return MM_NO_TREE if depth == 0 and still_there(look) else MM_MOVED
+        i = search(m, p, k, kn, &found)
+        if p.level == 0:
+            look.hopped = hopped
+            slot[0] = i
+            return MM_FOUND if found else MM_ABSENT
+        pgno = child_at(p, i + found)
+        if not still_there(look):       # before the child's number is used
+            return MM_MOVED
+    return MM_MOVED
+
+
+cdef int value_bytes(mm_map *m, const Entry *e, const uint8_t **v, uint64_t *vn) noexcept nogil:
+    """Where the entry's value lies. MM_MOVED: outside the region (torn or damaged)."""
+    cdef mm_valref ref
+    if not e.vinfo & MM_V_EXT:
+        v[0] = e.val
+        vn[0] = e.vn
+        return MM_OK
+    memcpy(&ref, e.val, sizeof(ref))
+    v[0] = extent_bytes(m, ref.granule, ref.nbytes)
+    vn[0] = ref.nbytes
+    return MM_OK if v[0] != NULL else MM_MOVED
+
+
+# ---------------------------------------------------------------------------------------------- writers
+
+cdef int lack(const mm_map *m) noexcept nogil:
+    """Why a page or frame was refused (NULL)."""
+    if m.buf.failed:
+        return MM_NOMEM
+    return MM_NEED_FRAMES if m.need else MM_CORRUPT
+
+
+cdef int locate(mm_map *m, uint32_t root, uint32_t tree, const uint8_t *k, size_t kn, Path *path) noexcept nogil:
+    cdef uint32_t pgno = root, i, depth
+    cdef int found
+    cdef mm_frame *p
+    path.tree = tree
+    for depth in range(MM_MAX_DEPTH):
+        p = current(m, pgno)
+        if p == NULL:
+            return MM_NO_TREE if depth == 0 else MM_CORRUPT
+        if p.tree != tree:
+            if depth == 0:
+                return MM_NO_TREE
+            m.corrupt_page = pgno
+            m.corrupt_what = b"a branch leads to a page of another tree"
+            return MM_CORRUPT
+        i = search(m, p, k, kn, &found)
+        path.pgno[depth] = pgno
+        path.depth = depth
+        if p.level == 0:
+            path.idx[depth] = i
+            path.found = found
+            return MM_OK
+        path.idx[depth] = i + found
+        pgno = child_at(p, i + found)
+    m.corrupt_page = pgno
+    m.corrupt_what = b"tree deeper than 16"
+    return MM_CORRUPT
+
+
+cdef int retire_value(mm_map *m, const Entry *e) noexcept nogil:
+    cdef mm_valref ref
+    if e.vinfo & MM_V_EXT:
+        memcpy(&ref, e.val, sizeof(ref))
+        return retire_extent(m, ref.granule)
+    return MM_OK
+
+
+cdef int set_key(mm_map *m, uint32_t tree, Entry *e, const uint8_t *k, size_t kn) noexcept nogil:
+    """Fill the entry's key; the rest of a long one goes into a new extent."""
+    cdef mm_extent *x
+    e.key = k
+    e.kn = <uint32_t>(kn if kn <= MM_KEY_INLINE else MM_KEY_INLINE)
+    e.lg = 0
+    e.lk = 0
+    if kn > MM_KEY_INLINE:
+        x = new_extent(m, tree, kn - MM_KEY_INLINE, &e.lg)
+        if x == NULL:
+            return MM_NEED_EXTENT if m.need else MM_CORRUPT
+        memcpy(<uint8_t *>x + sizeof(mm_extent), k + MM_KEY_INLINE, kn - MM_KEY_INLINE)
+        e.lk = <uint32_t>kn
+    return MM_OK
+
+
+cdef int put_at(mm_map *m, Path *path, const uint8_t *k, size_t kn, const uint8_t *v, uint64_t vn, uint64_t expiry) noexcept nogil:
+    """Insert the key at the path's slot, or replace the value there (path.found). The path is used up."""
+    cdef mm_frame *p = dirty(m, path.pgno[path.depth])
+    cdef uint32_t i = path.idx[path.depth]
+    cdef Entry e, old
+    cdef mm_extent *x
+    cdef mm_valref ref
+    cdef int st
+    if p == NULL:
+        return lack(m)
+    e.child = 0
+    e.expiry = expiry
+    e.lk = 0
+    if path.found:
+        if value_at(p, i, &old):
+            m.corrupt_page = path.pgno[path.depth]
+            m.corrupt_what = b"a cell leaves its page"
+            return MM_CORRUPT
+        if old.vn == vn and not old.vinfo & MM_V_EXT and expiry == old.expiry and vn <= MM_V_LEN:
+            memcpy(<void *>old.val, v, vn)          # same size: in place, the copy is private
+            return MM_OK
+        st = retire_value(m, &old)
+        if st:
+            return st
+    if kn + vn <= MM_CELL_INLINE or vn <= sizeof(ref):
+        e.vinfo = <uint16_t>vn
+        e.val = v
+        e.vn = <uint32_t>vn
+    else:
+        x = new_extent(m, path.tree, vn, &ref.granule)
+        if x == NULL:
+            return MM_NEED_EXTENT if m.need else MM_CORRUPT
+        memcpy(<uint8_t *>x + sizeof(mm_extent), v, vn)
+        ref.pad = 0
+        ref.nbytes = vn
+        e.vinfo = MM_V_EXT
+        e.val = <const uint8_t *>&ref
+        e.vn = sizeof(ref)
+    if expiry:
+        e.vinfo |= MM_V_EXPIRY
+    if path.found:
+        e.key = k
+        e.kn = <uint32_t>(kn if kn <= MM_KEY_INLINE else MM_KEY_INLINE)
+        e.lg = 0
+        if kn > MM_KEY_INLINE:                      # the key's rest stays where it is
+            memcpy(&e.lg, old.val - 8, 4)
+            e.lk = <uint32_t>kn
+        drop_entry(p, i)
+    else:
+        st = set_key(m, path.tree, &e, k, kn)
+        if st:
+            return st
+    if add_entry(p, i, &e) == 0:
+        return MM_OK
+    return split(m, path, path.depth, i, &e)
+
+
+cdef uint32_t common(const uint8_t *a, uint32_t an, const uint8_t *b, uint32_t bn) noexcept nogil:
+    cdef uint32_t i = 0, n = an if an < bn else bn
+    while i < n and a[i] == b[i]:
+        i += 1
+    return i
+
+
+cdef void bounds(mm_map *m, const Path *path, uint32_t d, Entry *lo, uint8_t *lobuf, Entry *hi, uint8_t *hibuf) noexcept nogil:
+    """The separators around the page at depth d of the path; kn = 0xffffffffU: none on that side."""
+    cdef uint32_t j = d, i
+    cdef mm_frame *p
+    lo.kn = 0xffffffffU
+    hi.kn = 0xffffffffU
+    while j:
+        j -= 1
+        p = current(m, path.pgno[j])
+        if p == NULL:
+            return
+        i = path.idx[j]
+        if lo.kn == 0xffffffffU and i > 0:
+            entry_at(p, i - 1, lobuf, lo)
+        if hi.kn == 0xffffffffU and i < p.count:
+            entry_at(p, i, hibuf, hi)
+
+
+cdef uint32_t shared(const Entry *lo, const Entry *hi) noexcept nogil:
+    """Length of the prefix of a page between two separators."""
+    if lo.kn == 0xffffffffU or hi.kn == 0xffffffffU:
+        return 0
+    return common(lo.key, lo.kn, hi.key, hi.kn)
+
+
+cdef int divide(mm_map *m, uint32_t tree, const Entry *left, const Entry *right, Entry *sep, uint8_t *sepbuf) noexcept nogil:
+    """The shortest separator with left < sep <= right, as an entry without child."""
+    cdef uint32_t c = common(left.key, left.kn, right.key, right.kn)
+    cdef const uint8_t *rest
+    cdef mm_extent *x
+    sep.lg = 0
+    sep.lk = 0
+    sep.expiry = 0
+    sep.vinfo = 0
+    sep.vn = 0
+    sep.val = NULL
+    sep.key = sepbuf
+    if c < right.kn:
+        memcpy(sepbuf, right.key, c + 1)
+        sep.kn = c + 1
+        return MM_OK
+    # equal as far as pages hold them: the separator is the whole right key, with an extent of its own
+    memcpy(sepbuf, right.key, right.kn)
+    sep.kn = right.kn
+    if right.lk:
+        rest = extent_bytes(m, right.lg, right.lk - MM_KEY_INLINE)
+        if rest == NULL:
+            m.corrupt_page = right.lg
+            m.corrupt_what = b"the rest of a key lies outside the region"
+            return MM_CORRUPT
+        x = new_extent(m, tree, right.lk - MM_KEY_INLINE, &sep.lg)
+        if x == NULL:
+            return MM_NEED_EXTENT if m.need else MM_CORRUPT
+        memcpy(<uint8_t *>x + sizeof(mm_extent), rest, right.lk - MM_KEY_INLINE)
+        sep.lk = right.lk
+    return MM_OK
+
+
+cdef inline int nth(const mm_frame *copy, uint32_t pos, const Entry *fresh, uint32_t i, uint8_t *buf, Entry *e) noexcept nogil:
+    """Entry i of the old page with the fresh one put in at pos."""
+    if i == pos:
+        e[0] = fresh[0]
+        return MM_OK
+    return entry_at(copy, i if i < pos else i - 1, buf, e)
+
+
+cdef int split(mm_map *m, Path *path, uint32_t d, uint32_t pos, const Entry *fresh) noexcept nogil:
+    """Divide the full page at depth d in two and put the fresh entry where it belongs; the parents follow."""
+    cdef uint8_t copybuf[4096]
+    cdef uint8_t b1[384]
+    cdef uint8_t b2[384]
+    cdef uint8_t sb[384]
+    cdef uint8_t lob[384]
+    cdef uint8_t hib[384]
+    cdef mm_frame *copy = <mm_frame *>copybuf
+    cdef mm_frame *p = dirty(m, path.pgno[d])
+    cdef mm_frame *left
+    cdef mm_frame *right
+    cdef mm_frame *parent
+    cdef Entry e, f, sep, lo, hi
+    cdef uint32_t n, mid, i, total, acc, size, leftno, rightno
+    cdef uint8_t level
+    cdef int st
+    if p == NULL:
+        return lack(m)
+    memcpy(copybuf, p, MM_UNIT)
+    level = copy.level
+    n = copy.count + 1u
+    bounds(m, path, d, &lo, lob, &hi, hib)
+    # where to cut: in the middle by bytes, or behind everything when rows are being appended
+    if pos == copy.count and hi.kn == 0xffffffffU and level == 0:
+        mid = n - 1
+    else:
+        total = used_bytes(copy) + entry_bytes(copy, fresh) + 8
+        acc = 0
+        mid = 0
+        while mid < n - 1:
+            size = (entry_bytes(copy, fresh) if mid == pos else cell_bytes(copy, mid if mid < pos else mid - 1)) + 8
+            if mid > 0 and acc + size // 2 >= total // 2:
+                break
+            acc += size
+            mid += 1
+        if mid == 0:
+            mid = 1
+    if nth(copy, pos, fresh, mid - 1, b1, &e) or nth(copy, pos, fresh, mid, b2, &f):
+        m.corrupt_page = path.pgno[d]
+        m.corrupt_what = b"a cell leaves its page"
+        return MM_CORRUPT
+    if level == 0:
+        st = divide(m, path.tree, &e, &f, &sep, sb)
+        if st:
+            return st
+    else:
+        sep = f                         # the middle separator moves up
+        memcpy(sb, f.key, f.kn)
+        sep.key = sb
+    right = new_page(m, path.tree, copy.kind, level, &rightno)
+    if right == NULL:
+        return lack(m)
+    if d == 0:
+        left = new_page(m, path.tree, copy.kind, level, &leftno)
+        if left == NULL:
+            return lack(m)
+    else:
+        left = p
+        leftno = path.pgno[d]
+    clear_page(left, copy.kind, level, sb, shared(&lo, &sep))
+    clear_page(right, copy.kind, level, sb, shared(&sep, &hi))
+    if level:
+        left.extra = copy.extra
+        right.extra = sep.child
+    for i in range(n):
+        if level and i == mid:
+            continue
+        if nth(copy, pos, fresh, i, b1, &e):
+            m.corrupt_page = path.pgno[d]
+            m.corrupt_what = b"a cell leaves its page"
+            return MM_CORRUPT
+        if add_entry(left if i < mid else right, left.count if i < mid else right.count, &e):
+            m.corrupt_page = path.pgno[d]
+            m.corrupt_what = b"the halves of a page do not fit"
+            return MM_CORRUPT
+    sep.child = rightno
+    if d == 0:
+        clear_page(p, MM_KIND_BRANCH, level + 1, NULL, 0)
+        p.extra = leftno
+        add_entry(p, 0, &sep)
+        return MM_OK
+    parent = dirty(m, path.pgno[d - 1])
+    if parent == NULL:
+        return lack(m)
+    i = path.idx[d - 1]
+    if add_entry(parent, i, &sep) == 0:
+        return MM_OK
+    return split(m, path, d - 1, i, &sep)
+
+
+cdef int delete_at(mm_map *m, Path *path) noexcept nogil:
+    """Remove the entry at the path's slot. The path is used up."""
+    cdef mm_frame *p = dirty(m, path.pgno[path.depth])
+    cdef uint8_t kb[384]
+    cdef Entry e
+    cdef int st
+    if p == NULL:
+        return lack(m)
+    if entry_at(p, path.idx[path.depth], kb, &e):
+        m.corrupt_page = path.pgno[path.depth]
+        m.corrupt_what = b"a cell leaves its page"
+        return MM_CORRUPT
+    st = retire_value(m, &e)
+    if st == MM_OK and e.lk:
+        st = retire_extent(m, e.lg)
+    if st:
+        return st
+    drop_entry(p, path.idx[path.depth])
+    if path.depth and used_bytes(p) < MM_UNIT // 4:
+        return merge(m, path, path.depth)
+    return MM_OK
+
+
+cdef int merge(mm_map *m, Path *path, uint32_t d) noexcept nogil:
+    """Join the thin page at depth d with a neighbour under the same parent, if both fit into three quarters of a page."""
+    cdef uint8_t kb[384]
+    cdef uint8_t sb[384]
+    cdef uint8_t lob[384]
+    cdef uint8_t hib[384]
+    cdef uint8_t copybuf[4096]
+    cdef mm_frame *parent = current(m, path.pgno[d - 1])
+    cdef mm_frame *a
+    cdef mm_frame *b
+    cdef mm_frame *copy = <mm_frame *>copybuf
+    cdef uint32_t i = path.idx[d - 1], ano, bno, j, prefix, total
+    cdef Entry lo, hi, sep, e
+    cdef uint32_t keep = path.idx[d - 1]
+    cdef int st
+    if parent == NULL:
+        return MM_CORRUPT
+    if parent.count == 0:
+        return MM_OK
+    if i == parent.count:
+        i -= 1
+    ano = child_at(parent, i)
+    bno = child_at(parent, i + 1)
+    a = current(m, ano)
+    b = current(m, bno)
+    if a == NULL or b == NULL:
+        return MM_CORRUPT
+    if entry_at(parent, i, sb, &sep):
+        m.corrupt_page = path.pgno[d - 1]
+        m.corrupt_what = b"a cell leaves its page"
+        return MM_CORRUPT
+    path.idx[d - 1] = i
+    bounds(m, path, d, &lo, lob, &hi, hib)          # lo of a ...
+    path.idx[d - 1] = i + 1
+    e = lo
+    bounds(m, path, d, &sep, kb, &hi, hib)          # ... and hi of b
+    entry_at(parent, i, sb, &sep)
+    path.idx[d - 1] = keep
+    lo = e
+    if lo.kn != 0xffffffffU:
+        lo.key = lob
+    prefix = shared(&lo, &hi)
+    # entries grow by what the prefix loses
+    total = used_bytes(a) + used_bytes(b) + a.count * (a.prefix - prefix) + b.count * (b.prefix - prefix) + prefix
+    if a.level:
+        total += sep.kn - prefix + 4 + 8 + 8
+    if total > MM_UNIT * 3 // 4:
+        return MM_OK
+    a = dirty(m, ano)
+    if a == NULL:
+        return lack(m)
+    b = current(m, bno)
+    parent = dirty(m, path.pgno[d - 1])
+    if b == NULL or parent == NULL:
+        return lack(m)
+    memcpy(copybuf, a, MM_UNIT)
+    clear_page(a, copy.kind, copy.level, lob if prefix else NULL, prefix)
+    if copy.level:
+        a.extra = copy.extra
+    st = 0
+    for j in range(copy.count):
+        st |= entry_at(copy, j, kb, &e)
+        st |= add_entry(a, a.count, &e)
+    if copy.level:
+        sep.child = <uint32_t>b.extra
+        st |= add_entry(a, a.count, &sep)
+    elif sep.lk:
+        st |= retire_extent(m, sep.lg)
+    for j in range(b.count):
+        st |= entry_at(b, j, kb, &e)
+        st |= add_entry(a, a.count, &e)
+    if st:
+        m.corrupt_page = ano
+        m.corrupt_what = b"two thin pages do not fit into one"
+        return MM_CORRUPT
+    st = free_page(m, bno)
+    if st:
+        return st
+    drop_entry(parent, i)
+    if parent.count == 0 and d == 1:
+        memcpy(&parent.kind, &a.kind, MM_UNIT - 44)     # the root takes over its only child
+        return free_page(m, ano)
+    if d > 1 and used_bytes(parent) < MM_UNIT // 4:
+        return merge(m, path, d - 1)
+    return MM_OK
+
+
+cdef int drop_pages(mm_map *m, uint32_t root, uint32_t tree) noexcept nogil:
+    """Free every page and extent of a tree, the root included."""
+    cdef uint32_t stack[1100]
+    cdef uint32_t top = 1, i, pgno
+    cdef uint8_t kb[384]
+    cdef mm_frame *p
+    cdef Entry e
+    cdef int st
+    stack[0] = root
+    while top:
+        top -= 1
+        pgno = stack[top]
+        p = current(m, pgno)
+        if p == NULL or p.tree != tree:
+            m.corrupt_page = pgno
+            m.corrupt_what = b"a page of a dropped tree belongs to another"
+            return MM_CORRUPT
+        if p.level > 1 and top + p.count + 1 > 1100:
+            # deep and wide: go depth first through this one child list
+            for i in range(p.count + 1u):
+                st = drop_pages(m, child_at(p, i), tree)
+                if st:
+                    return st
+        elif p.level:
+            for i in range(p.count + 1u):
+                if p.level == 1:
+                    st = drop_leaf(m, child_at(p, i), tree)
+                    if st:
+                        return st
+                else:
+                    stack[top] = child_at(p, i)
+                    top += 1
+        if p.level:
+            for i in range(p.count):
+                st = entry_at(p, i, kb, &e)
+                if st == MM_OK and e.lk:
+                    st = retire_extent(m, e.lg)
+                if st:
+                    return st
+            st = free_page(m, pgno)
+        else:
+            st = drop_leaf(m, pgno, tree)
+        if st:
+            return st
+    return MM_OK
+
+
+cdef int drop_leaf(mm_map *m, uint32_t pgno, uint32_t tree) noexcept nogil:
+    cdef mm_frame *p = current(m, pgno)
+    cdef uint8_t kb[384]
+    cdef Entry e
+    cdef uint32_t i
+    cdef int st
+    if p == NULL or p.tree != tree:
+        m.corrupt_page = pgno
+        m.corrupt_what = b"a page of a dropped tree belongs to another"
+        return MM_CORRUPT
+    for i in range(p.count):
+        st = entry_at(p, i, kb, &e)
+        if st == MM_OK:
+            st = retire_value(m, &e)
+        if st == MM_OK and e.lk:
+            st = retire_extent(m, e.lg)
+        if st:
+            return st
+    return free_page(m, pgno)

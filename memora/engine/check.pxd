@@ -1,0 +1,1 @@
+# The checker has no C interface.

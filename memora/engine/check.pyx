@@ -1,0 +1,324 @@
+"""The checker: walks a whole region and lists every broken invariant.
+
+It takes the commit lock, so it sees one moment; it only reads. Every page number, frame, extent and granule must be
+accounted for exactly once: reachable from a tree, or in exactly one list, or free. Cited invariants: frames(n), page(n), btree(n),
+extents(n), wal(n) of the modules of those names.
+"""
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.string cimport memcmp, memcpy
+from memora.engine.btree cimport value_bytes
+from memora.engine.extents cimport extent_bytes, granules_for
+from memora.engine.layout cimport *
+from memora.engine.page cimport Entry, cell_bytes, child_at, entry_at, used_bytes, value_at
+from memora.engine.procs cimport lock_release
+from memora.engine.region cimport Region, take_lock
+from memora.engine.sync cimport *
+from memora.engine.wal cimport ring_out
+
+
+cdef class _Walk:
+    """What was met so far: owner of each frame, page number and granule run."""
+    cdef mm_map *m
+    cdef list bad
+    cdef dict frames, pages, extents
+
+    cdef say(self, str text):
+        if len(self.bad) < 200:
+            self.bad.append(text)
+
+    cdef claim_frame(self, uint64_t f, str what):
+        if not 0 < f < self.m.hot.n_units:
+            self.say(f"frame {f} ({what}) lies outside the region")
+            return False
+        if f in self.frames:
+            self.say(f"frames(5): frame {f} is both {self.frames[f]} and {what}")
+            return False
+        self.frames[f] = what
+        return True
+
+    cdef claim_extent(self, uint32_t g, uint64_t nbytes, str what):
+        cdef mm_extent *x
+        if extent_bytes(self.m, g, nbytes) == NULL:
+            self.say(f"extent {g} ({what}) lies outside the region")
+            return
+        x = mm_extent_at(self.m, g)
+        if g in self.extents:
+            self.say(f"btree(4): extent {g} is both {self.extents[g][1]} and {what}")
+            return
+        if x.nbytes != nbytes or x.granules != granules_for(nbytes):
+            self.say(f"extent {g} ({what}): {x.nbytes} bytes in {x.granules} granules, its cell says {nbytes} bytes")
+        if x.retired:
+            self.say(f"extent {g} ({what}) is retired since commit {x.retired}, but in use")
+        self.extents[g] = (x.granules, what)
+
+    cdef tree(self, uint32_t tree, uint32_t root, str what):
+        """Walk one tree. Returns its entries as (bytes, count)."""
+        cdef mm_frame *p
+        cdef Entry e
+        cdef uint8_t kb[384]
+        cdef mm_valref ref
+        cdef uint32_t i, f
+        total = count = 0
+        depth_of_leaves = None
+        todo = [(root, 0, None, None, None)]
+        while todo:
+            pgno, depth, low, high, level = todo.pop()
+            if not 0 < pgno < self.m.hot.page_high:
+                self.say(f"{what}: page {pgno} is no page number")
+                continue
+            if pgno in self.pages:
+                self.say(f"{what}: page {pgno} is also in {self.pages[pgno]}")
+                continue
+            self.pages[pgno] = what
+            f = self.m.pt[pgno]
+            if f & MM_PT_BITS:
+                self.say(f"{what}: page {pgno} is marked free")
+                continue
+            if not self.claim_frame(f, f"page {pgno} of {what}"):
+                continue
+            p = mm_frame_at(self.m, f)
+            if p.pgno != pgno or p.tree != tree:
+                self.say(f"{what}: frame {f} says page {p.pgno} of tree {p.tree}, expected page {pgno} of tree {tree}")
+                continue
+            if p.gen & 1:
+                self.say(f"frames(4): page {pgno}: the current frame {f} has odd gen {p.gen}")
+            if p.ver > self.m.hot.commit_seq or p.next or p.retired:
+                self.say(f"frames(1): page {pgno}: ver {p.ver}, next {p.next}, retired {p.retired} at commit {self.m.hot.commit_seq}")
+            self.chain(pgno, p)
+            if level is not None and p.level != level:
+                self.say(f"btree(1): page {pgno} has level {p.level}, its parent expects {level}")
+            if p.kind != (MM_KIND_BRANCH if p.level else MM_KIND_LEAF) or p.layout != 1:
+                self.say(f"page {pgno}: kind {p.kind}, layout {p.layout}, level {p.level}")
+                continue
+            if p.count > MM_MAX_SLOTS or p.heap < MM_HEAD + 8 * p.count or p.heap + p.prefix > MM_UNIT:
+                self.say(f"page(3): page {pgno}: {p.count} slots, heap at {p.heap}, prefix {p.prefix}")
+                continue
+            sizes = sum([cell_bytes(p, i) for i in range(p.count)])
+            if sizes + p.frag + p.heap + p.prefix != MM_UNIT:
+                self.say(f"page(3): page {pgno}: cells {sizes} + frag {p.frag} + heap {p.heap} + prefix {p.prefix} is not {MM_UNIT}")
+            keys = []
+            for i in range(p.count):
+                if entry_at(p, i, kb, &e):
+                    self.say(f"page {pgno}: slot {i} leaves the page")
+                    break
+                key = (<char *>kb)[:e.kn]
+                if e.lk:
+                    self.claim_extent(e.lg, e.lk - MM_KEY_INLINE, f"key in slot {i} of page {pgno}")
+                    rest = extent_bytes(self.m, e.lg, e.lk - MM_KEY_INLINE)
+                    if rest != NULL:
+                        key += (<const char *>rest)[:e.lk - MM_KEY_INLINE]
+                if (low is not None and key < low) or (high is not None and key >= high):
+                    self.say(f"btree(2): page {pgno}: key {key[:40]!r} is not between {low!r} and {high!r}")
+                keys.append(key)
+                if p.level == 0:
+                    count += 1
+                    if e.vinfo & MM_V_EXT:
+                        memcpy(&ref, e.val, sizeof(ref))
+                        self.claim_extent(ref.granule, ref.nbytes, f"value in slot {i} of page {pgno}")
+                        total += len(key) + ref.nbytes
+                    else:
+                        total += len(key) + e.vn
+            for i in range(1, len(keys)):
+                if keys[i - 1] >= keys[i]:
+                    self.say(f"page(1): page {pgno}: slots {i - 1} and {i} are not in order: {keys[i - 1][:40]!r}, {keys[i][:40]!r}")
+            if p.level:
+                bounds = [low, *keys, high]
+                for i in range(p.count + 1):
+                    todo.append((child_at(p, i), depth + 1, bounds[i], bounds[i + 1], p.level - 1))
+            elif depth_of_leaves is None:
+                depth_of_leaves = depth
+            elif depth != depth_of_leaves:
+                self.say(f"btree(1): {what}: leaves at depth {depth_of_leaves} and {depth}")
+        return total, count
+
+    cdef chain(self, uint32_t pgno, mm_frame *p):
+        """The older versions of a page: linked both ways, versions falling, each retired by the one after it."""
+        cdef mm_frame *q
+        cdef uint32_t newer = self.m.pt[pgno] & MM_PT_MASK
+        hops = 0
+        while p.prev:
+            if p.prev >= self.m.hot.n_units:
+                self.say(f"page {pgno}: version {p.ver} has prev {p.prev} outside the region")
+                return
+            q = mm_frame_at(self.m, p.prev)
+            if q.pgno != pgno or q.next != newer or q.ver >= p.ver or not q.ver < q.retired <= p.ver:
+                self.say(f"frames(1): page {pgno}: version {p.ver} in frame {newer} is followed by version {q.ver} of page {q.pgno} "
+                         f"(retired {q.retired}, next {q.next}) in frame {p.prev}")
+                return
+            hops += 1
+            if hops > self.m.hot.n_units:
+                self.say(f"page {pgno}: its versions go in a circle")
+                return
+            newer = p.prev
+            p = q
+
+
+def check(Region region) -> list:
+    """Every broken invariant of the region as a line of text; an empty list is a clean region."""
+    cdef mm_map *m
+    cdef _Walk w = _Walk()
+    cdef mm_frame *p
+    cdef mm_control *c
+    cdef mm_root root
+    cdef Entry e
+    cdef uint8_t kb[384]
+    cdef uint32_t f, i, g, order, pg
+    cdef uint64_t n, pos
+    cdef mm_record r
+    cdef mm_bigref big
+    cdef mm_op op
+    region.use()
+    m = &region.m
+    w.m = m
+    w.bad = []
+    w.frames = {}
+    w.pages = {}
+    w.extents = {}
+    take_lock(region, 60000000000)
+    try:
+        if m.desc.state:
+            w.say(f"a descriptor of commit {m.desc.state} is sealed and not performed")
+        w.tree(MM_TREE_ROOTS, MM_PG_ROOTS, "roots")
+        # trees
+        trees = {}
+        todo = [MM_PG_ROOTS]
+        while todo:
+            n = todo.pop()
+            if m.pt[n] & MM_PT_BITS or m.pt[n] >= m.hot.n_units:
+                continue
+            p = mm_frame_at(m, m.pt[n])
+            if p.level:
+                todo.extend([child_at(p, i) for i in range(p.count + 1)])
+                continue
+            for i in range(p.count):
+                if entry_at(p, i, kb, &e) or e.kn != 4 or e.vn != sizeof(root):
+                    w.say(f"roots: slot {i} of page {n} is no row of a tree")
+                    continue
+                memcpy(&root, e.val, sizeof(root))
+                trees[int.from_bytes((<char *>kb)[:4], "big")] = (root.root, root.control, root.kind)
+        for tree, (rootno, control, kind) in sorted(trees.items()):
+            total, count = w.tree(tree, rootno, f"tree {tree}")
+            if control:
+                w.claim_extent(control, sizeof(mm_control), f"control of tree {tree}")
+                c = <mm_control *>extent_bytes(m, control, sizeof(mm_control))
+                if c == NULL:
+                    continue
+                if kind == MM_ROOT_BOUNDED:
+                    if c.bytes != total + 32 * count or c.entries != count:
+                        w.say(f"tree {tree}: control says {c.bytes} bytes, {c.entries} entries; found {total + 32 * count} and {count}")
+                    if c.bytes > c.max_bytes:
+                        w.say(f"tree {tree}: {c.bytes} bytes, bound {c.max_bytes}")
+                elif kind == MM_ROOT_TOPIC:
+                    w.claim_extent(<uint32_t>c.ring_granule, c.ring_bytes, f"ring of topic {tree}")
+                    if c.head - c.tail > c.ring_bytes or c.tail_seq > c.head_seq:
+                        w.say(f"topic {tree}: tail {c.tail}, head {c.head} in a ring of {c.ring_bytes}")
+            elif kind != MM_ROOT_TREE:
+                w.say(f"tree {tree} of kind {kind} has no control extent")
+        if len(trees) + 1 != m.hot.n_trees:
+            w.say(f"{len(trees)} trees, the count says {m.hot.n_trees - 1}")
+        # retired versions
+        for name, head, tail, count in (("limbo", m.hot.limbo_head, m.hot.limbo_tail, m.hot.limbo_count),
+                                        ("pinned", m.hot.pinned_head, m.hot.pinned_tail, m.hot.pinned_count)):
+            seen = 0
+            f = head
+            last = 0
+            while f:
+                if not w.claim_frame(f, name):
+                    break
+                p = mm_frame_at(m, f)
+                if p.retired == 0 or p.retired > m.hot.commit_seq or p.ver >= p.retired:
+                    w.say(f"{name} list: frame {f} has ver {p.ver}, retired {p.retired}")
+                if not 0 < p.pgno < m.hot.page_high or (m.pt[p.pgno] & MM_PT_BITS) == MM_PT_LINK:
+                    w.say(f"frames(5): {name} list: frame {f} is a version of page {p.pgno}, whose number is free")
+                seen += 1
+                last = f
+                f = p.link
+            if seen != count or last != tail:
+                w.say(f"{name} list: {seen} frames ending at {last}; the words say {count} ending at {tail}")
+        seen = 0
+        f = m.hot.free_head
+        while f:
+            if not w.claim_frame(f, "free"):
+                break
+            seen += 1
+            f = mm_frame_at(m, f).link
+        if seen != m.hot.free_count:
+            w.say(f"free list: {seen} frames; the count says {m.hot.free_count}")
+        # page numbers
+        seen = 0
+        pg = m.hot.page_free_head
+        while pg:
+            if pg >= m.hot.page_high or (m.pt[pg] & MM_PT_BITS) != MM_PT_LINK or pg in w.pages:
+                w.say(f"list of free page numbers: {pg} is not free")
+                break
+            w.pages[pg] = "free"
+            seen += 1
+            pg = m.pt[pg] & MM_PT_MASK
+        if seen != m.hot.page_free_count:
+            w.say(f"list of free page numbers: {seen}; the count says {m.hot.page_free_count}")
+        for pg in range(1, m.hot.page_high):
+            if pg not in w.pages:
+                if m.pt[pg] & MM_PT_BITS == MM_PT_FREED:
+                    w.chain(pg, mm_frame_at(m, m.pt[pg] & MM_PT_MASK))
+                else:
+                    w.say(f"page {pg} is neither in a tree nor free (pt {m.pt[pg]:#x}): leaked")
+        # extents
+        g = m.hot.xlimbo_head
+        seen = 0
+        while g:
+            if extent_bytes(m, g, 0) == NULL or g in w.extents:
+                w.say(f"list of retired extents: {g} is in use or outside the region")
+                break
+            w.extents[g] = (mm_extent_at(m, g).granules, "retired")
+            seen += 1
+            g = mm_extent_at(m, g).link
+        if seen != m.hot.xlimbo_count:
+            w.say(f"list of retired extents: {seen}; the count says {m.hot.xlimbo_count}")
+        # log
+        pos = m.hot.ring_tail
+        commit = m.hot.tail_commit
+        while pos < m.hot.ring_head:
+            ring_out(m.ring, m.ring_bytes, pos, &r, sizeof(r))
+            if r.len < sizeof(r) or r.len & 7 or pos + r.len > m.hot.ring_head or r.lsn != pos or r.commit != commit:
+                w.say(f"wal(4): the record at {pos} says lsn {r.lsn}, {r.len} bytes, commit {r.commit}; expected commit {commit}")
+                break
+            if r.flags & MM_REC_BIG:
+                ring_out(m.ring, m.ring_bytes, pos + sizeof(r), &big, sizeof(big))
+                w.claim_extent(big.granule, big.nbytes, f"record of commit {r.commit}")
+            pos += r.len
+            commit += 1
+        if pos == m.hot.ring_head and commit != m.hot.commit_seq + 1:
+            w.say(f"wal(4): the log ends with commit {commit - 1}, the newest commit is {m.hot.commit_seq}")
+        # every granule once
+        free_granules = 0
+        for order in range(MM_X_ORDERS):
+            g = m.hot.xfree[order]
+            before = 0
+            while g:
+                if <uint64_t>g + (<uint64_t>1 << order) > m.hot.n_units * MM_PER_UNIT or g in w.extents:
+                    w.say(f"free block {g} of order {order} is in use or outside the region")
+                    break
+                if m.xmap[g] != (MM_X_FREE | order) or (<uint32_t *>(m.data + <uint64_t>g * MM_GRANULE))[1] != before:
+                    w.say(f"extents: free block {g} of order {order}: map {m.xmap[g]:#x}")
+                w.extents[g] = (1 << order, "free")
+                free_granules += 1 << order
+                before = g
+                g = (<uint32_t *>(m.data + <uint64_t>g * MM_GRANULE))[0]
+        if free_granules != m.hot.x_free:
+            w.say(f"{free_granules} free granules; the count says {m.hot.x_free}")
+        end = 0
+        total = 0
+        for start in sorted(w.extents):
+            if start < end:
+                w.say(f"extents overlap at granule {start}: {w.extents[start][1]}")
+            end = start + w.extents[start][0]
+            total += w.extents[start][0]
+            if any([(u in w.frames) for u in range(start // 4, (end + 3) // 4)]):
+                w.say(f"extents(1): extent {start} lies in units that are frames")
+        if total != m.hot.n_granules:
+            w.say(f"extents: {total} granules accounted for, {m.hot.n_granules} exist: leaked")
+        if len(w.frames) != m.hot.n_frames or m.hot.n_frames + m.hot.n_granules // MM_PER_UNIT != m.hot.n_units - 1:
+            w.say(f"frames: {len(w.frames)} accounted for, {m.hot.n_frames} exist of {m.hot.n_units} units: leaked")
+        return w.bad
+    finally:
+        lock_release(m)

@@ -1,0 +1,672 @@
+"""The commit: validate, apply, log, seal, roll forward, all under the commit lock.
+
+STEPS       1 take the lock (roll forward what a dead owner sealed)      killed: nothing happened
+            2 recycle, make room in the log (descriptors of their own)   killed: these happened or not, nothing is lost
+            3 validate: no page of the read set has a version > S        killed: nothing happened
+            4 apply to private copies of pages                           killed: nothing happened
+            5 write the record behind the ring's head                    killed: nothing happened
+            6 fill the descriptor and seal it                            the commit point
+            7 roll forward                                               killed: the next owner does it
+            8 unlock, wake who sleeps                                    killed: sleepers look again by themselves
+            Anything that goes wrong in 3 to 5 (no frame, a key that exists, ...) drops the buffer: nothing happened. Lack of space
+            is mended outside the lock (grow) and the commit starts again.
+INVARIANTS  (1) Between lock and unlock: no Python object, no call that needs the GIL, nothing that raises.
+            (2) Applying only puts and removes encoded bytes; MM_OP_INSERT of a key that is there is a conflict.
+BOUNDED     A tree with mm_control keeps its bytes under max_bytes in every commit: entries are evicted in key order from the hand on,
+            passing over those whose visited bit is set and clearing it (a CLOCK over the leaves).
+SOURCE      Corbato, A Paging Experiment with the Multics System (1968), for the clock.
+"""
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport free, realloc
+from libc.string cimport memcpy, memset
+from memora.engine.btree cimport Path, delete_at, drop_pages, find, locate, put_at, value_bytes
+from memora.engine.descriptor cimport begin, get32, get64, put32, put64, roll_forward, seal
+from memora.engine.extents cimport collect_extents, extent_bytes, new_extent, retire_extent
+from memora.engine.frames cimport Look, collect, current, finish, new_page, still_there
+from memora.engine.layout cimport *
+from memora.engine.overlay cimport Action, Node, Overlay, overlay_first
+from memora.engine.page cimport Entry, entry_at, value_at
+from memora.engine.procs cimport lock_release, release_dead_snapshots
+from memora.engine.region cimport Region, take_lock
+from memora.engine.status cimport error
+from memora.engine.sync cimport *
+from memora.engine.wal cimport log_room, record_begin, record_op, record_write, ring_in, ring_out, seal_now
+
+from memora import errors
+
+cdef enum:
+    ENTRY_COST = 32             # bytes that an entry of a bounded tree counts beside key and value
+    EVICT_LEAVES = 64           # leaves that one commit may go through to evict
+
+
+cdef int read_page(ReadSet *r, uint32_t pgno) noexcept nogil:
+    """Remember that a transaction read this leaf. MM_OK or MM_NOMEM."""
+    cdef void *p
+    if r.last == pgno:
+        return MM_OK
+    if r.n == r.cap:
+        p = realloc(r.page, (r.cap * 2 + 32) * sizeof(uint32_t))
+        if p == NULL:
+            return MM_NOMEM
+        r.page = <uint32_t *>p
+        r.cap = r.cap * 2 + 32
+    r.page[r.n] = pgno
+    r.n += 1
+    r.last = pgno
+    return MM_OK
+
+
+cdef void be32(uint32_t v, uint8_t *out) noexcept nogil:
+    out[0] = v >> 24
+    out[1] = (v >> 16) & 255
+    out[2] = (v >> 8) & 255
+    out[3] = v & 255
+
+
+cdef int read_roots(mm_map *m, uint64_t s, uint32_t tree, TreeRef *out) noexcept nogil:
+    """Look a tree up at commit s. MM_OK, MM_NO_TREE, MM_MOVED (again, with a newer s if it is not announced)."""
+    cdef uint8_t key[4]
+    cdef Look look
+    cdef Entry e
+    cdef uint32_t slot
+    cdef mm_root root
+    cdef int st
+    out.tree = tree
+    out.control = 0
+    out.kind = MM_ROOT_TREE
+    if tree <= MM_TREE_CATALOG:
+        out.root = MM_PG_CATALOG if tree else MM_PG_ROOTS
+        return MM_OK
+    be32(tree, key)
+    st = find(m, s, MM_PG_ROOTS, MM_TREE_ROOTS, key, 4, &look, &slot)
+    if st == MM_FOUND:
+        if value_at(look.page, slot, &e) or e.vn != sizeof(root):
+            return MM_MOVED
+        memcpy(&root, e.val, sizeof(root))
+    elif st != MM_ABSENT:
+        return MM_MOVED
+    if not still_there(&look):
+        return MM_MOVED
+    if st == MM_ABSENT:
+        return MM_NO_TREE
+    out.root = root.root
+    out.control = root.control
+    out.kind = root.kind
+    return MM_OK
+
+
+# ---------------------------------------------------------------------------------------------- applying
+
+cdef mm_control *control_of(mm_map *m, uint32_t granule) noexcept nogil:
+    return <mm_control *>extent_bytes(m, granule, sizeof(mm_control))
+
+
+cdef int account(mm_map *m, const TreeRef *t, int64_t bytes, int64_t entries) noexcept nogil:
+    cdef mm_control *c
+    if t.control == 0:
+        return MM_OK
+    c = control_of(m, t.control)
+    if c == NULL:
+        m.corrupt_page = t.control
+        m.corrupt_what = b"a control extent lies outside the region"
+        return MM_CORRUPT
+    put64(m, &c.bytes, <uint64_t>(<int64_t>get64(m, &c.bytes) + bytes))
+    put64(m, &c.entries, <uint64_t>(<int64_t>get64(m, &c.entries) + entries))
+    return MM_OK
+
+
+cdef int apply_delete(mm_map *m, const TreeRef *t, Path *path, const uint8_t *k, size_t kn, uint8_t op) noexcept nogil:
+    """Remove the entry at the path and log it with its old value."""
+    cdef Entry e
+    cdef const uint8_t *old
+    cdef uint64_t oldn
+    cdef int st
+    if value_at(current(m, path.pgno[path.depth]), path.idx[path.depth], &e) or value_bytes(m, &e, &old, &oldn):
+        m.corrupt_page = path.pgno[path.depth]
+        m.corrupt_what = b"a value leaves its page or the region"
+        return MM_CORRUPT
+    st = record_op(m, op, t.tree, k, kn, NULL, 0, old, oldn, 1, e.expiry)
+    if st == MM_OK:
+        st = account(m, t, -<int64_t>(kn + oldn + ENTRY_COST), -1)
+    return st if st else delete_at(m, path)
+
+
+cdef int apply_op(mm_map *m, const TreeRef *t, uint8_t op, const uint8_t *k, size_t kn, const uint8_t *v, uint64_t vn, uint64_t expiry,
+                  int *had) noexcept nogil:
+    """One change of one key. had: the key was there (and had not expired)."""
+    cdef Path path
+    cdef Entry e
+    cdef const uint8_t *old = NULL
+    cdef uint64_t oldn = 0
+    cdef int st = locate(m, t.root, t.tree, k, kn, &path)
+    cdef int dead = 0
+    had[0] = 0
+    if st:
+        return st
+    if path.found:
+        if value_at(current(m, path.pgno[path.depth]), path.idx[path.depth], &e) or value_bytes(m, &e, &old, &oldn):
+            m.corrupt_page = path.pgno[path.depth]
+            m.corrupt_what = b"a value leaves its page or the region"
+            return MM_CORRUPT
+        dead = e.expiry != 0 and e.expiry <= m.now_ns
+        had[0] = not dead
+    if op == MM_OP_DELETE:
+        if not path.found:
+            return MM_OK
+        return apply_delete(m, t, &path, k, kn, MM_OP_EXPIRE if dead else MM_OP_DELETE)
+    if op == MM_OP_INSERT and had[0]:
+        return MM_EXISTS
+    if t.control:
+        st = account(m, t, <int64_t>(kn + vn + ENTRY_COST) - (<int64_t>(kn + oldn + ENTRY_COST) if path.found else 0), 0 if path.found else 1)
+        if st:
+            return st
+    st = record_op(m, MM_OP_PUT, t.tree, k, kn, v, vn, old, oldn if had[0] else 0, had[0], expiry)
+    return st if st else put_at(m, &path, k, kn, v, vn, expiry)
+
+
+cdef int evict(mm_map *m, const TreeRef *t, const uint8_t *keep, size_t keepn) noexcept nogil:
+    """Bring a bounded tree under its bound again; the key just written (keep) stays. MM_REFUSED: it cannot be done."""
+    cdef mm_control *c = control_of(m, t.control)
+    cdef uint8_t kb[384]
+    cdef uint8_t full[384]
+    cdef uint64_t hand[8]
+    cdef Path path, again
+    cdef Entry e
+    cdef mm_frame *p
+    cdef uint32_t leaves = 0, i, pgno
+    cdef uint64_t bits, n
+    cdef int st, wrapped = 0, was_kept
+    while get64(m, &c.bytes) > c.max_bytes:
+        if leaves >= EVICT_LEAVES:
+            return MM_REFUSED
+        leaves += 1
+        n = get64(m, &c.hand_len)
+        for i in range(8):
+            hand[i] = get64(m, c.hand + 8 * i)
+        st = locate(m, t.root, t.tree, <uint8_t *>hand, n if n <= 64 else 64, &path)
+        if st:
+            return st
+        pgno = path.pgno[path.depth]
+        p = current(m, pgno)
+        i = path.idx[path.depth]
+        bits = mm_ld64r(&m.vis[pgno])
+        while get64(m, &c.bytes) > c.max_bytes:
+            p = current(m, pgno)
+            if p == NULL or p.tree != t.tree or p.level or i >= p.count:
+                break
+            if entry_at(p, i, full, &e):
+                m.corrupt_page = pgno
+                m.corrupt_what = b"a cell leaves its page"
+                return MM_CORRUPT
+            was_kept = e.kn == (keepn if keepn <= MM_KEY_INLINE else MM_KEY_INLINE) and same(full, keep, e.kn)
+            if e.lk or was_kept or (bits >> (i & 63)) & 1 and not (e.expiry and e.expiry <= m.now_ns):
+                bits &= ~(<uint64_t>1 << (i & 63))
+                i += 1
+                continue
+            st = locate(m, t.root, t.tree, full, e.kn, &again)
+            if st:
+                return st
+            if not again.found:
+                m.corrupt_page = pgno
+                m.corrupt_what = b"an entry cannot be found by its own key"
+                return MM_CORRUPT
+            st = apply_delete(m, t, &again, full, e.kn, MM_OP_EXPIRE if e.expiry and e.expiry <= m.now_ns else MM_OP_EVICT)
+            if st:
+                return st
+            put64(m, &c.evicted, get64(m, &c.evicted) + 1)
+        mm_st64r(&m.vis[pgno], bits)
+        # the hand goes to the next leaf: behind this one's last key, cut to 64 bytes and raised
+        p = current(m, pgno)
+        memset(hand, 0, 64)
+        n = 0
+        if p != NULL and p.tree == t.tree and p.level == 0 and i < p.count:
+            if entry_at(p, i, kb, &e) == MM_OK:
+                n = e.kn if e.kn < 64 else 64
+                memcpy(hand, kb, n)
+        elif p != NULL and p.tree == t.tree and p.level == 0 and next_leaf(m, &path, kb, &n):
+            memcpy(hand, kb, n)
+        else:
+            if wrapped and n == 0 and leaves > 2 and get64(m, &c.entries) <= 1:
+                return MM_REFUSED
+            wrapped = 1
+        for i in range(8):
+            put64(m, c.hand + 8 * i, hand[i])
+        put64(m, &c.hand_len, n)
+    return MM_OK
+
+
+cdef inline int same(const uint8_t *a, const uint8_t *b, size_t n) noexcept nogil:
+    cdef size_t i
+    for i in range(n):
+        if a[i] != b[i]:
+            return 0
+    return 1
+
+
+cdef int next_leaf(mm_map *m, const Path *path, uint8_t *key, uint64_t *n) noexcept nogil:
+    """The separator behind the path's leaf, cut to 64 bytes: where the next leaf begins. 0: there is none."""
+    cdef uint32_t d = path.depth
+    cdef uint8_t kb[384]
+    cdef mm_frame *p
+    cdef Entry e
+    while d:
+        d -= 1
+        p = current(m, path.pgno[d])
+        if p != NULL and p.level and path.idx[d] < p.count and entry_at(p, path.idx[d], kb, &e) == MM_OK:
+            n[0] = e.kn if e.kn < 64 else 64
+            memcpy(key, kb, n[0])
+            return 1
+    return 0
+
+
+cdef int over_bound(mm_map *m, const TreeRef *t, const uint8_t *k, size_t kn) noexcept nogil:
+    cdef mm_control *c
+    if t.control == 0 or t.kind != MM_ROOT_BOUNDED:
+        return MM_OK
+    c = control_of(m, t.control)
+    if get64(m, &c.bytes) <= c.max_bytes:
+        return MM_OK
+    return evict(m, t, k, kn)
+
+
+cdef int apply_create(mm_map *m, const Action *a, TreeRef *ref) noexcept nogil:
+    """Create a tree: its root page, its control extent, its row in the roots tree. a.data = initial mm_control, if any."""
+    cdef mm_root root
+    cdef uint8_t key[4]
+    cdef Path path
+    cdef mm_extent *x
+    cdef mm_control *c
+    cdef uint32_t ring = 0
+    cdef int st
+    if new_page(m, a.tree, MM_KIND_LEAF, 0, &root.root) == NULL:
+        return MM_NOMEM if m.buf.failed else MM_NEED_FRAMES if m.need else MM_CORRUPT
+    root.control = 0
+    root.flags = 0
+    root.kind = a.kind
+    if a.kind != MM_ROOT_TREE:
+        x = new_extent(m, a.tree, sizeof(mm_control), &root.control)
+        if x == NULL:
+            return MM_NEED_EXTENT if m.need else MM_CORRUPT
+        c = <mm_control *>(<uint8_t *>x + sizeof(mm_extent))
+        memcpy(c, a.data, sizeof(mm_control))
+        if a.kind == MM_ROOT_TOPIC:
+            x = new_extent(m, a.tree, c.ring_bytes, &ring)
+            if x == NULL:
+                return MM_NEED_EXTENT if m.need else MM_CORRUPT
+            c.ring_granule = ring
+    be32(a.tree, key)
+    st = locate(m, MM_PG_ROOTS, MM_TREE_ROOTS, key, 4, &path)
+    if st == MM_OK and path.found:
+        st = MM_CONFLICT
+    if st == MM_OK:
+        st = put_at(m, &path, key, 4, <uint8_t *>&root, sizeof(root), 0)
+    if st == MM_OK:
+        st = record_op(m, MM_OP_CREATE, a.tree, <uint8_t *>&a.kind, 4, a.data, a.size, NULL, 0, 0, 0)
+    put64(m, &m.hot.n_trees, get64(m, &m.hot.n_trees) + 1)
+    if a.tree >= get64(m, &m.hot.next_tree):
+        put64(m, &m.hot.next_tree, a.tree + 1)
+    ref.root = root.root
+    ref.control = root.control
+    ref.kind = a.kind
+    return st
+
+
+cdef int apply_drop(mm_map *m, const Action *a) noexcept nogil:
+    cdef uint8_t key[4]
+    cdef Path path
+    cdef Entry e
+    cdef mm_root root
+    cdef mm_control *c
+    cdef int st
+    be32(a.tree, key)
+    st = locate(m, MM_PG_ROOTS, MM_TREE_ROOTS, key, 4, &path)
+    if st:
+        return st
+    if not path.found or value_at(current(m, path.pgno[path.depth]), path.idx[path.depth], &e) or e.vn != sizeof(root):
+        return MM_NO_TREE
+    memcpy(&root, e.val, sizeof(root))
+    st = delete_at(m, &path)
+    if st == MM_OK:
+        st = drop_pages(m, root.root, a.tree)
+    if st == MM_OK and root.control:
+        c = control_of(m, root.control)
+        if root.kind == MM_ROOT_TOPIC and c != NULL:
+            st = retire_extent(m, <uint32_t>c.ring_granule)
+        if st == MM_OK:
+            st = retire_extent(m, root.control)
+    if st == MM_OK:
+        st = record_op(m, MM_OP_DROP, a.tree, NULL, 0, NULL, 0, NULL, 0, 0, 0)
+    put64(m, &m.hot.n_trees, get64(m, &m.hot.n_trees) - 1)
+    return st
+
+
+cdef int topic_room(mm_map *m, const TreeRef *t, uint64_t bytes) noexcept nogil:
+    """Drop the oldest messages of a topic until `bytes` fit. Seals a descriptor of its own. MM_REFUSED: larger than the topic."""
+    cdef mm_control *c = control_of(m, t.control)
+    cdef mm_message h
+    cdef uint8_t *ring
+    cdef uint64_t tail, seq
+    if c == NULL:
+        return MM_CORRUPT
+    ring = <uint8_t *>extent_bytes(m, <uint32_t>c.ring_granule, c.ring_bytes)
+    if ring == NULL or c.ring_bytes == 0:
+        m.corrupt_page = t.control
+        m.corrupt_what = b"a topic's ring lies outside the region"
+        return MM_CORRUPT
+    if bytes > c.ring_bytes:
+        m.need = bytes
+        return MM_REFUSED
+    tail = c.tail
+    seq = c.tail_seq
+    if c.head + bytes - tail <= c.ring_bytes:
+        return MM_OK
+    while c.head + bytes - tail > c.ring_bytes:
+        ring_out(ring, c.ring_bytes, tail, &h, sizeof(h))
+        if h.len < sizeof(h) or h.len & 7 or h.len > c.head - tail:
+            m.corrupt_page = t.control
+            m.corrupt_what = b"a message in a topic's ring is damaged"
+            return MM_CORRUPT
+        tail += h.len
+        seq = h.seq + 1
+    begin(m)
+    put64(m, &c.tail, tail)
+    put64(m, &c.tail_seq, seq)
+    cdef int st = seal_now(m)       # sync point: a subscriber's load of tail after its copy
+    mm_fence_rel()
+    return st
+
+
+cdef int apply_message(mm_map *m, const TreeRef *t, const uint8_t *v, uint64_t vn) noexcept nogil:
+    """Write a message behind a topic's head (topic_room made room) and note the new head."""
+    cdef mm_control *c = control_of(m, t.control)
+    cdef uint8_t *ring = <uint8_t *>extent_bytes(m, <uint32_t>c.ring_granule, c.ring_bytes)
+    cdef uint64_t head = get64(m, &c.head)
+    cdef mm_message h
+    h.len = <uint32_t>((sizeof(h) + vn + 7) & ~<uint64_t>7)
+    h.pad = <uint32_t>vn
+    h.seq = get64(m, &c.head_seq)
+    h.commit = m.building
+    h.time_ns = m.now_ns
+    ring_in(ring, c.ring_bytes, head, &h, sizeof(h))
+    ring_in(ring, c.ring_bytes, head + sizeof(h), v, vn)
+    put64(m, &c.head, head + h.len)
+    put64(m, &c.head_seq, h.seq + 1)
+    return record_op(m, MM_OP_MESSAGE, t.tree, NULL, 0, v, vn, NULL, 0, 0, 0)
+
+
+# ---------------------------------------------------------------------------------------------- the steps
+
+cdef int prepare(mm_map *m) noexcept nogil:
+    """Step 2, and the buffer for step 4."""
+    cdef uint64_t now
+    cdef int st = collect(m, 0)
+    mm_fail(m, MM_FP_LOCKED)
+    if st == MM_OK:
+        st = collect_extents(m, 0)
+    if st == MM_OK:
+        st = log_room(m)
+    if st:
+        return st
+    if m.hot.pinned_count > 256 and (m.hot.commit_seq & 255) == 0:
+        release_dead_snapshots(m)
+    begin(m)
+    m.building = m.hot.commit_seq + 1
+    now = mm_wall_ns()
+    m.now_ns = now if now > m.hot.commit_ns else m.hot.commit_ns
+    put64(m, &m.hot.commit_ns, m.now_ns)
+    record_begin(m)
+    return MM_OK
+
+
+cdef int publish(mm_map *m) noexcept nogil:
+    """Steps 5 to 7."""
+    cdef int st
+    mm_fail(m, MM_FP_APPLIED)
+    st = record_write(m)
+    if st:
+        return st
+    mm_fail(m, MM_FP_LOGGED)
+    finish(m)
+    st = seal(m, m.building)
+    if st:
+        return st
+    return roll_forward(m)
+
+
+cdef void wake(mm_map *m) noexcept nogil:
+    """Step 8, behind the full barrier of the unlock. sync point: the sleeper's store of feed_sleepers and its second look."""
+    mm_fail(m, MM_FP_UNLOCKED)
+    if m.me < m.n_slots:
+        m.slot[m.me].commits += 1
+    if mm_ld32(&m.hot.feed_sleepers):
+        mm_st32(&m.hot.feed_sleepers, 0)
+        mm_add32(&m.hot.feed_event, 1)
+        mm_futex_wake(&m.hot.feed_event, 0x7fffffff)
+
+
+cdef void wake_topic(mm_map *m, uint32_t control) noexcept nogil:
+    cdef mm_control *c = control_of(m, control)
+    if c != NULL and mm_ld32(&c.sleepers):
+        mm_st32(&c.sleepers, 0)
+        mm_add32(&c.event, 1)
+        mm_futex_wake(&c.event, 0x7fffffff)
+
+
+cdef int flush_log(Region r) except -1:
+    """Write the log to the file, so that the ring can go on. Set by the file layer."""
+    if r.flush is None:
+        raise errors.InternalError("the log waits for a file that this region does not have")
+    r.flush()
+    return 0
+
+
+cdef int relieve(Region r, int st, uint64_t need, str doing) except -1:
+    """The lock is released and a commit was dropped with st for want of `need`: make it possible, or raise."""
+    cdef mm_map *m = &r.m
+    cdef uint64_t before, units = m.hot.n_units
+    if st == MM_NEED_LOG:
+        return flush_log(r)
+    if st == MM_NEED_FRAMES or st == MM_NEED_EXTENT:
+        before = m.hot.free_count
+        take_lock(r, 60000000000)
+        release_dead_snapshots(m)
+        st2 = collect(m, 1)
+        if st2 == MM_OK:
+            st2 = collect_extents(m, 1)
+        lock_release(m)
+        if st2:
+            raise error(m, st2, doing)
+        if st == MM_NEED_FRAMES and m.hot.free_count > before + need and m.hot.free_count > m.hot.n_frames // 16:
+            return 0
+        return r.grow_for(st, need, units)
+    if st == MM_TOO_BIG:
+        raise errors.DataError(f"{doing}: one commit would log {need} bytes; the limit is 4 GiB")
+    if st == MM_REFUSED and need:
+        raise errors.DataError(f"{doing}: {need} bytes do not fit into the space's bound")
+    raise error(m, st, doing)
+
+
+cdef int build_one(mm_map *m, const TreeRef *t, uint8_t op, const uint8_t *k, size_t kn, const uint8_t *v, uint64_t vn,
+                   uint64_t expiry, int *had) noexcept nogil:
+    cdef int st
+    m.need = 0
+    m.only_removes = op == MM_OP_DELETE
+    if op == MM_OP_MESSAGE:
+        st = topic_room(m, t, (sizeof(mm_message) + vn + 7) & ~<uint64_t>7)
+        if st:
+            return st
+    st = prepare(m)
+    if st:
+        return st
+    if op == MM_OP_MESSAGE:
+        st = apply_message(m, t, v, vn)
+        had[0] = 0
+    else:
+        st = apply_op(m, t, op, k, kn, v, vn, expiry, had)
+        if st == MM_OK and op == MM_OP_DELETE and m.rec_ops == 0:
+            return MM_ABSENT        # nothing to remove: no commit
+        if st == MM_OK:
+            st = over_bound(m, t, k, kn)
+    if st:
+        return st
+    if t.tree == MM_TREE_CATALOG:
+        put64(m, &m.hot.schema_seq, m.building)
+    return publish(m)
+
+
+cdef int commit_one(Region r, const TreeRef *t, uint8_t op, const uint8_t *k, size_t kn, const uint8_t *v, uint64_t vn,
+                    uint64_t expiry, uint64_t timeout_ns, uint64_t *commit) except -1:
+    """A commit of one change, evaluated at apply time: it reads nothing before, so it cannot conflict.
+
+    MM_FOUND: the key was there; MM_ABSENT: it was not; MM_EXISTS: an INSERT found it there, nothing changed.
+    """
+    cdef mm_map *m = &r.m
+    cdef int st, had = 0
+    cdef uint64_t need
+    while True:
+        take_lock(r, timeout_ns)
+        if vn > 65536:
+            with nogil:
+                st = build_one(m, t, op, k, kn, v, vn, expiry, &had)
+                commit[0] = m.hot.commit_seq
+                need = m.need
+                lock_release(m)
+        else:
+            st = build_one(m, t, op, k, kn, v, vn, expiry, &had)
+            commit[0] = m.hot.commit_seq
+            need = m.need
+            lock_release(m)
+        if st == MM_OK:
+            wake(m)
+            if op == MM_OP_MESSAGE:
+                wake_topic(m, t.control)
+            return MM_FOUND if had else MM_ABSENT
+        if st == MM_ABSENT or st == MM_EXISTS:
+            return st
+        relieve(r, st, need, "commit")
+
+
+cdef int validate(const mm_map *m, const ReadSet *reads, uint64_t s) noexcept nogil:
+    """Step 3, by page: a page freed or with a newer version may hold other keys than were read."""
+    cdef uint32_t i, e
+    for i in range(reads.n):
+        e = m.pt[reads.page[i]]
+        if e & MM_PT_BITS or mm_frame_at(m, e).ver > s:
+            return MM_CONFLICT
+    return MM_OK
+
+
+cdef TreeRef *ref_of(TreeRef *refs, uint32_t n, uint32_t tree) noexcept nogil:
+    cdef uint32_t i
+    for i in range(n):
+        if refs[i].tree == tree:
+            return &refs[i]
+    return NULL
+
+
+cdef int build_all(mm_map *m, Overlay *o, TreeRef *refs, uint32_t n_refs, const ReadSet *reads, uint64_t s, int check_schema) noexcept nogil:
+    cdef Node *n
+    cdef Action *a
+    cdef TreeRef *t = NULL
+    cdef uint32_t i, j
+    cdef uint64_t bytes
+    cdef int st, had
+    st = validate(m, reads, s)
+    if st:
+        return st
+    if check_schema and m.hot.schema_seq > s:
+        return MM_CONFLICT
+    mm_fail(m, MM_FP_VALIDATED)
+    m.need = 0
+    m.only_removes = o.n_action == 0
+    n = overlay_first(o)
+    while n != NULL and m.only_removes:
+        m.only_removes = n.op == MM_OP_DELETE or n.op == 0
+        n = n.next[0]
+    for i in range(o.n_action):             # room in topics first: it seals descriptors of its own
+        if o.action[i].op == MM_OP_MESSAGE:
+            t = ref_of(refs, n_refs, o.action[i].tree)
+            if t.root == 0:
+                continue
+            bytes = 0
+            for j in range(o.n_action):
+                if o.action[j].op == MM_OP_MESSAGE and o.action[j].tree == t.tree:
+                    if j < i:
+                        break
+                    bytes += (sizeof(mm_message) + o.action[j].size + 7) & ~<uint64_t>7
+            if bytes:
+                st = topic_room(m, t, bytes)
+                if st:
+                    return st
+    st = prepare(m)
+    if st:
+        return st
+    for i in range(o.n_action):
+        a = &o.action[i]
+        if a.op == MM_OP_CREATE:
+            st = apply_create(m, a, ref_of(refs, n_refs, a.tree))
+        elif a.op == MM_OP_MESSAGE:
+            st = apply_message(m, ref_of(refs, n_refs, a.tree), a.data, a.size)
+        if st:
+            return st
+    n = overlay_first(o)
+    t = NULL
+    while n != NULL:
+        if n.op:
+            if t == NULL or t.tree != n.tree:
+                t = ref_of(refs, n_refs, n.tree)
+                if t == NULL:
+                    m.corrupt_page = n.tree
+                    m.corrupt_what = b"a written tree was not looked up"
+                    return MM_CORRUPT
+            st = apply_op(m, t, n.op, n.key, n.kn, n.val, n.vn, n.expiry, &had)
+            if st == MM_EXISTS:
+                st = MM_CONFLICT            # it was absent at S: running again tells the true story
+            if st == MM_OK:
+                st = over_bound(m, t, n.key, n.kn)
+            if st:
+                return st
+            if n.tree == MM_TREE_CATALOG:
+                put64(m, &m.hot.schema_seq, m.building)
+        n = n.next[0]
+    for i in range(o.n_action):
+        if o.action[i].op == MM_OP_DROP:
+            st = apply_drop(m, &o.action[i])
+            if st:
+                return st
+    return publish(m)
+
+
+cdef int commit_all(Region r, Overlay *o, TreeRef *refs, uint32_t n_refs, const ReadSet *reads, uint64_t s, int check_schema, uint64_t timeout_ns,
+                    uint64_t *commit) except -1:
+    """Commit a transaction's overlay; commit[0] = its number. Raises SerializationError when what it read has changed."""
+    cdef mm_map *m = &r.m
+    cdef int st
+    cdef uint32_t i
+    cdef uint64_t need
+    while True:
+        take_lock(r, timeout_ns)
+        if o.n + o.n_action > 64 or o.data_bytes > 65536:
+            with nogil:
+                st = build_all(m, o, refs, n_refs, reads, s, check_schema)
+                commit[0] = m.hot.commit_seq
+                need = m.need
+                lock_release(m)
+        else:
+            st = build_all(m, o, refs, n_refs, reads, s, check_schema)
+            commit[0] = m.hot.commit_seq
+            need = m.need
+            lock_release(m)
+        if st == MM_OK:
+            break
+        for i in range(o.n_action):         # what was created was dropped with the buffer
+            if o.action[i].op == MM_OP_CREATE:
+                ref_of(refs, n_refs, o.action[i].tree).root = 0
+        if st == MM_CONFLICT and m.me < m.n_slots:
+            m.slot[m.me].conflicts += 1
+        relieve(r, st, need, "commit")
+    wake(m)
+    for i in range(o.n_action):
+        if o.action[i].op == MM_OP_MESSAGE:
+            wake_topic(m, ref_of(refs, n_refs, o.action[i].tree).control)
+    return 0

@@ -1,0 +1,17 @@
+from libc.stdint cimport uint8_t, uint32_t, uint64_t, int64_t
+from memora.engine.layout cimport mm_map
+
+cdef uint32_t fork_epoch() noexcept nogil
+cdef int lock_take(mm_map *m, uint64_t timeout_ns) noexcept nogil
+cdef int lock_try(mm_map *m) noexcept nogil
+cdef void lock_release(mm_map *m) noexcept nogil
+cdef int slot_alive(mm_map *m, uint32_t slot) noexcept nogil
+cdef int claim_slot(mm_map *m, const char *slots_path, void **life) noexcept nogil
+cdef void release_slot(mm_map *m) noexcept nogil
+cdef int reap(mm_map *m) noexcept nogil
+cdef int64_t claim_snapshot(mm_map *m) noexcept nogil
+cdef uint64_t announce(mm_map *m, uint32_t entry) noexcept nogil
+cdef uint64_t announced(mm_map *m, uint32_t entry) noexcept nogil
+cdef void withdraw(mm_map *m, uint32_t entry) noexcept nogil
+cdef void release_snapshot(mm_map *m, uint32_t entry) noexcept nogil
+cdef int release_dead_snapshots(mm_map *m) noexcept nogil

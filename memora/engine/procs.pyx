@@ -1,0 +1,244 @@
+"""Processes: slots and their life, the commit lock, announced snapshots. Kernels only; faces are in region and store.
+
+LAYOUT      The slots file (layout.h): mm_slot table, snapshot words, their owners. Its byte n is locked while the process of
+            slot n lives; the lock is held by a mapping alone, so it ends with the address space and with nothing else.
+INVARIANTS  (1) A slot is claimed and reaped only under the attach lock (a kernel-held byte lock, region.pyx). Dead = F_OFD_GETLK says
+                the byte is free, or the slot has another generation; a question that could not be asked never means dead.
+            (2) The lock word names slot and slot generation of its owner. A waiter takes over only from an owner whose slot is
+                dead, by compare-and-swap of the exact word, and rolls forward before anything else.
+            (3) A snapshot word changes from ACTIVE only by its owner, by revocation (compare-and-swap of the whole word), or by the
+                reaper of a dead owner.
+PROTECTS    The commit lock protects every word that roll_forward may store, slot states, and the ring outside [tail, head).
+            Nothing else is taken after it.
+READERS     announce: S = commit_seq, word = S, full fence, gc_floor <= S or again. The collector raises gc_floor, fences, and then
+            looks at the words (frames.scan_snapshots): one of the two sees the other.
+WAITERS     spin briefly, then sleep on the lock word for at most 4 ms at a time; after each sleep that timed out they ask
+            whether the owner lives. A lost wake-up therefore costs milliseconds, never a hang.
+CRASH       Killed while holding the lock: taken over as above. Killed with announced snapshots: the reaper frees the words.
+"""
+from libc.stdint cimport uint8_t, uint32_t, uint64_t, int64_t
+from libc.string cimport memset
+from posix.unistd cimport getpid
+from memora.engine.descriptor cimport roll_forward
+from memora.engine.layout cimport *
+from memora.engine.sync cimport *
+
+cdef extern from "<errno.h>" nogil:
+    int errno
+    int EAGAIN, EACCES, EINTR
+
+cdef enum:
+    SPIN = 60
+    WAIT_NS = 4000000
+
+mm_fork_watch()
+
+
+cdef uint32_t fork_epoch() noexcept nogil:
+    """Moves in every forked child."""
+    return mm_fork_epoch_word
+
+
+# ---------------------------------------------------------------------------------------------- life and slots
+
+cdef int owner_alive(mm_map *m, uint32_t w) noexcept nogil:
+    """Does the process that a lock word names live? A slot claimed anew has another generation."""
+    cdef uint32_t slot = (w & MM_LOCK_SLOT) - 1
+    if slot >= m.n_slots or (mm_ld32(&m.slot[slot].gen) & 0x3ffff) != (w & ~MM_LOCK_WAITERS) >> 13:
+        return 0
+    return slot_alive(m, slot)
+
+
+cdef int slot_alive(mm_map *m, uint32_t slot) noexcept nogil:
+    """1 alive (or unknown), 0 dead. Of my own slot: alive."""
+    if slot == m.me:
+        return 1
+    return mm_life_held(m.slots_fd, m.slots_dev, m.slots_ino, slot) != 0
+
+
+cdef int claim_slot(mm_map *m, const char *slots_path, void **life) noexcept nogil:
+    """Take a free slot and its life lock, under the attach lock. MM_REFUSED: all slots live. MM_IO: see errno.
+
+    A commit lock that the slot's dead owner still held is noticed by its waiters: the generation moves.
+    """
+    cdef mm_slots_head *head = <mm_slots_head *>m.slots
+    cdef uint32_t i
+    cdef mm_slot *s
+    for i in range(m.n_slots):
+        s = &m.slot[i]
+        if s.state == MM_SLOT_LIVE and mm_life_held(m.slots_fd, m.slots_dev, m.slots_ino, i) != 0:
+            continue
+        life[0] = mm_life_hold(slots_path, i, 1, 0)
+        if life[0] == NULL:
+            if errno == EAGAIN or errno == EACCES:
+                continue
+            return MM_IO
+        release_words(m, i, s.gen)
+        s.gen += 1
+        if s.gen > 0x3ffff:
+            s.gen = 1
+        s.pid = <uint32_t>getpid()
+        s.read_only = m.read_only
+        s.start_ns = mm_wall_ns()
+        s.commits = 0
+        s.conflicts = 0
+        memset(s.what, 0, sizeof(s.what))
+        m.me = i
+        m.me_gen = s.gen
+        mm_st32(&s.state, MM_SLOT_LIVE)
+        if head.slots_high < i + 1:
+            mm_st32(&head.slots_high, i + 1)
+        return MM_OK
+    return MM_REFUSED
+
+
+cdef void release_words(mm_map *m, uint32_t slot, uint32_t gen) noexcept nogil:
+    """Free every snapshot word of a dead or leaving slot."""
+    cdef uint32_t i, high = mm_ld32(&(<mm_slots_head *>m.slots).snaps_high)
+    cdef uint64_t w
+    for i in range(high if high < m.n_snaps else m.n_snaps):
+        if (mm_ld64(&m.owner[i]) >> 32) == slot:
+            w = mm_ld64(&m.snap[i])
+            if (w >> MM_SNAP_SHIFT) & 3:
+                mm_st64(&m.snap[i], ((w >> 50) + 1) << 50)
+
+
+cdef void release_slot(mm_map *m) noexcept nogil:
+    """Leave. The life lock goes afterwards, with its mapping."""
+    if m.me != 0xffffffffU:
+        release_words(m, m.me, m.me_gen)
+        mm_st32(&m.slot[m.me].state, MM_SLOT_FREE)
+
+
+cdef int reap(mm_map *m) noexcept nogil:
+    """Free the slots of dead processes, under the attach lock. Returns how many."""
+    cdef uint32_t i, high = mm_ld32(&(<mm_slots_head *>m.slots).slots_high)
+    cdef int n = 0
+    for i in range(high if high < m.n_slots else m.n_slots):
+        if m.slot[i].state == MM_SLOT_LIVE and not slot_alive(m, i):
+            release_words(m, i, m.slot[i].gen)
+            mm_st32(&m.slot[i].state, MM_SLOT_FREE)
+            n += 1
+    return n
+
+
+# ---------------------------------------------------------------------------------------------- the commit lock
+
+cdef inline uint32_t lock_name(const mm_map *m) noexcept nogil:
+    return (m.me + 1) | (m.me_gen << 13)
+
+
+cdef int lock_try(mm_map *m) noexcept nogil:
+    """1 taken, 0 somebody has it. A short spin; never sleeps."""
+    cdef uint32_t i
+    for i in range(SPIN):
+        if mm_ld32(&m.hot.lock) == 0 and mm_cas32(&m.hot.lock, 0, lock_name(m)):
+            mm_st64r(&m.hot.lock_since_ns, 0)
+            return 1
+        mm_pause()
+    return 0
+
+
+cdef int lock_take(mm_map *m, uint64_t timeout_ns) noexcept nogil:
+    """Take the commit lock; call without the GIL unless lock_try() would do. Rolls forward what a dead owner sealed.
+
+    MM_OK, MM_TIMEOUT, MM_CORRUPT. Waits in slices: the caller loops to let signals in (see commit.take_lock).
+    """
+    cdef uint64_t begun, now
+    cdef uint32_t w, mine = lock_name(m)
+    cdef int st
+    if lock_try(m):
+        return MM_OK
+    begun = mm_mono_ns()
+    while True:
+        w = mm_ld32(&m.hot.lock)
+        if w == 0:
+            if mm_cas32(&m.hot.lock, 0, mine | MM_LOCK_WAITERS):    # others may still sleep: keep their mark
+                break
+            continue
+        if not w & MM_LOCK_WAITERS:
+            if not mm_cas32(&m.hot.lock, w, w | MM_LOCK_WAITERS):
+                continue
+            w |= MM_LOCK_WAITERS
+        st = mm_futex_wait(&m.hot.lock, w, WAIT_NS)     # sync point: lock_release's wake
+        now = mm_mono_ns()
+        if st and mm_ld32(&m.hot.lock) == w and not owner_alive(m, w):
+            if mm_cas32(&m.hot.lock, w, mine | MM_LOCK_WAITERS):
+                st = roll_forward(m)
+                if st:
+                    lock_release(m)
+                return st
+        if now - begun > timeout_ns:
+            return MM_TIMEOUT
+    mm_st64r(&m.hot.lock_since_ns, 0)
+    return roll_forward(m)      # a no-op, unless an owner left by an error between seal and roll
+
+
+cdef void lock_release(mm_map *m) noexcept nogil:
+    cdef uint32_t w = mm_xchg32(&m.hot.lock, 0)
+    if w & MM_LOCK_WAITERS:
+        mm_futex_wake(&m.hot.lock, 1)
+
+
+# ---------------------------------------------------------------------------------------------- snapshots
+
+cdef int64_t claim_snapshot(mm_map *m) noexcept nogil:
+    """Own a snapshot word (IDLE). -1: all are owned."""
+    cdef mm_slots_head *head = <mm_slots_head *>m.slots
+    cdef uint32_t i, high
+    cdef uint64_t w
+    for i in range(m.n_snaps):
+        w = mm_ld64(&m.snap[i])
+        if (w >> MM_SNAP_SHIFT) & 3 == MM_SNAP_FREE and mm_cas64(&m.snap[i], w, (((w >> 50) + 1) << 50) | (MM_SNAP_IDLE << MM_SNAP_SHIFT)):
+            mm_st64(&m.owner[i], (<uint64_t>m.me << 32) | m.me_gen)
+            high = mm_ld32(&head.snaps_high)
+            while high < i + 1 and not mm_cas32(&head.snaps_high, high, i + 1):
+                high = mm_ld32(&head.snaps_high)
+            return i
+    return -1
+
+
+cdef uint64_t announce(mm_map *m, uint32_t entry) noexcept nogil:
+    """Announce a snapshot of the newest commit on an owned word and return it (the S in the word)."""
+    cdef uint64_t s, gen = mm_ld64(&m.snap[entry]) >> 50
+    while True:
+        s = mm_ld64(&m.hot.commit_seq)
+        mm_xchg64(&m.snap[entry], (gen << 50) | (MM_SNAP_ACTIVE << MM_SNAP_SHIFT) | s)
+        mm_fence()                      # sync point: frames.scan_snapshots
+        if mm_ld64(&m.hot.gc_floor) <= s:
+            return s
+
+
+cdef uint64_t announced(mm_map *m, uint32_t entry) noexcept nogil:
+    """The word as it stands; compare with the one stored to learn of a revocation."""
+    return mm_ld64(&m.snap[entry])
+
+
+cdef void withdraw(mm_map *m, uint32_t entry) noexcept nogil:
+    cdef uint64_t gen = mm_ld64(&m.snap[entry]) >> 50
+    mm_st64(&m.snap[entry], (gen << 50) | (MM_SNAP_IDLE << MM_SNAP_SHIFT))
+
+
+cdef void release_snapshot(mm_map *m, uint32_t entry) noexcept nogil:
+    cdef uint64_t gen = mm_ld64(&m.snap[entry]) >> 50
+    mm_st64(&m.snap[entry], (gen + 1) << 50)
+
+
+cdef int release_dead_snapshots(mm_map *m) noexcept nogil:
+    """Free the announced words whose owner died. Under the commit lock. Returns how many."""
+    cdef uint32_t i, high = mm_ld32(&(<mm_slots_head *>m.slots).snaps_high), slot, last = 0xffffffffU
+    cdef uint64_t w
+    cdef int n = 0, alive = 1
+    for i in range(high if high < m.n_snaps else m.n_snaps):
+        w = mm_ld64(&m.snap[i])
+        if (w >> MM_SNAP_SHIFT) & 3 < MM_SNAP_ACTIVE:
+            continue
+        slot = <uint32_t>(mm_ld64(&m.owner[i]) >> 32)
+        if slot >= m.n_slots:
+            continue
+        if slot != last:
+            alive = slot_alive(m, slot)
+            last = slot
+        if not alive and mm_cas64(&m.snap[i], w, ((w >> 50) + 1) << 50):
+            n += 1
+    return n

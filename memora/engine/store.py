@@ -1,0 +1,108 @@
+"""The store: the one class of the engine that the layers above call. One open region, its transactions, its life."""
+import contextlib
+import random
+import time
+
+from memora import errors
+from memora.engine import catalog, region as regions
+from memora.engine.check import check as check_region
+from memora.engine.region import Region
+from memora.engine.transaction import Transaction
+
+
+class Store:
+    """An open region of this process. Made by `Store.open`; threads may share it; forked children may go on using it."""
+
+    def __init__(self, region: Region, timeout_s: float = 5.0):
+        self.region = region
+        self.timeout_s = timeout_s
+
+    @classmethod
+    def open(cls, name: str = ":memory:", *, region_dir=None, timeout_s: float = 5.0, create: bool = True, **sizes) -> "Store":
+        """Open ":memory:" or "shm:NAME", creating it when it does not exist (sizes: max_bytes, ring_bytes, slots, snaps, initial_bytes).
+
+        RegionError: it cannot be used, or does not exist and create is false. RegionFull: no memory for it.
+        """
+        if name == ":memory:":
+            return cls(Region.memory(**sizes), timeout_s)
+        if not name.startswith("shm:"):
+            raise errors.NotSupportedError(f"{name!r}: the engine opens ':memory:' and 'shm:NAME'")
+        short = check_name(name[4:])
+        regions.sweep(region_dir)
+        for _ in range(100):
+            with contextlib.suppress(FileNotFoundError):
+                return cls(Region.attach(short, region_dir), timeout_s)
+            if not create:
+                raise errors.RegionError(f"there is no region {name!r}")
+            with contextlib.suppress(FileExistsError):
+                return cls(Region.create(short, region_dir, **sizes), timeout_s)
+        raise errors.RegionError(f"{name!r} is created and removed all the time by others")
+
+    def begin(self, read_only: bool = False, isolation: str = "serializable", timeout_s: float | None = None) -> Transaction:
+        """A transaction at the newest commit. isolation: "serializable", or "snapshot" (writes are not validated against reads)."""
+        if isolation not in ("serializable", "snapshot"):
+            raise ValueError(f"isolation must be 'serializable' or 'snapshot', not {isolation!r}")
+        return Transaction(self.region, read_only=read_only, snapshot=isolation == "snapshot",
+                           timeout_s=self.timeout_s if timeout_s is None else timeout_s)
+
+    def run(self, work, tries: int = 1000):
+        """work(transaction), committed; run again on a conflict, with jittered backoff. Returns what work returned."""
+        for n in range(tries):
+            txn = self.begin()
+            try:
+                result = work(txn)
+                txn.commit()
+                return result
+            except errors.SerializationError:
+                if n + 1 == tries:
+                    raise
+            finally:
+                txn.rollback()
+            time.sleep(random.random() * min(0.05, 0.0002 * 2 ** min(n, 8)))
+
+    def schema_version(self, txn: Transaction) -> int:
+        """Changes with every committed change of the catalog; the same number means the same catalog."""
+        return txn.schema_version()
+
+    def space(self, name: str, kind: str, create) -> dict:
+        """The catalog row of a space, created by create(transaction) -> row when the name is free."""
+        def work(txn):
+            row = catalog.want(txn, name, kind)
+            if row is None:
+                row = {"kind": kind, "name": name, **create(txn)}
+                catalog.put(txn, name, row)
+            return row
+        return self.run(work)
+
+    def control(self, tree: int) -> dict:
+        """The counters of a bounded tree (bytes, entries, max_bytes, evicted) or a topic (first, next, bytes, max_bytes), as of now."""
+        txn = self.begin(read_only=True)
+        try:
+            return txn.control(tree)
+        finally:
+            txn.rollback()
+
+    def stats(self) -> dict:
+        return self.region.stats()
+
+    def processes(self) -> list:
+        return self.region.processes()
+
+    def check(self) -> list:
+        """Every broken invariant of the region; empty = clean."""
+        return check_region(self.region)
+
+    def close(self):
+        """Leave the region. Idempotent."""
+        self.region.close()
+
+    @property
+    def closed(self) -> bool:
+        return self.region.closed
+
+
+def check_name(name: str) -> str:
+    """A region's name: letters, digits, and - _ . inside, at most 100."""
+    if not name or len(name) > 100 or not all(c.isalnum() or c in "-_." for c in name) or name[0] == "." or not name.isascii():
+        raise errors.ProgrammingError(f"{name!r} cannot be the name of a region: 1 to 100 ASCII letters, digits, '-', '_', '.'")
+    return name

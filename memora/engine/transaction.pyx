@@ -1,0 +1,826 @@
+"""Transactions and cursors: one snapshot, private writes over it, one commit.
+
+A transaction announces its snapshot S at the start and reads nothing newer. What it writes goes into its overlay. A read-write
+transaction remembers every leaf it read; commit() validates them and raises SerializationError if one has changed since S.
+Nothing is locked between two calls. After fork() it belongs to the parent only.
+
+READERS     Every read goes through page_at at S and copies what it returns; the announced word is compared with the one stored
+            before anything read is handed out: another value means that the snapshot was revoked (SnapshotTooOld).
+CURSORS     keep a private copy of one leaf and the way to it; at its end they go up and down again, at the same S. They merge
+            the overlay in: its entry wins over the snapshot's. A write in the transaction makes its cursors seek again.
+"""
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int32_t, int64_t
+from libc.stdlib cimport free, malloc, realloc
+from libc.string cimport memcmp, memcpy, memset
+from memora.engine.btree cimport find, value_bytes
+from memora.engine.commit cimport ReadSet, TreeRef, commit_all, read_page, read_roots
+from memora.engine.extents cimport extent_bytes
+from memora.engine.frames cimport Look, page_at, still_there
+from memora.engine.layout cimport *
+from memora.engine.overlay cimport (Node, Overlay, overlay_act, overlay_below, overlay_ceil, overlay_find, overlay_free, overlay_init,
+                                    overlay_set, overlay_top, overlay_undo)
+from memora.engine.page cimport Entry, child_at, entry_at, search, value_at
+from memora.engine.procs cimport announce, announced, fork_epoch, withdraw
+from memora.engine.region cimport Region
+from memora.engine.status cimport error
+from memora.engine.sync cimport *
+
+from memora import errors
+
+cdef enum:
+    TRIES = 100000
+    AT_KEY = 0          # modes of a descent: the leaf of a key, the leftmost, the rightmost
+    LEFTMOST = 1
+    RIGHTMOST = 2
+
+cdef uint64_t ROWID_MAX = 0xffffffffffffffffULL
+
+
+cdef class Transaction:
+    """A transaction of the engine. Made by Store.begin()."""
+
+    def __cinit__(self, Region region, *, bint read_only=False, bint snapshot=False, double timeout_s=5.0):
+        region.use()
+        self.region = region
+        self.m = &region.m
+        self.closed = True
+        self.entry = region.snapshot_entry()
+        self.s = announce(self.m, <uint32_t>self.entry)
+        self.word = announced(self.m, <uint32_t>self.entry)
+        self.epoch = region.epoch
+        self.read_only = read_only
+        self.snapshot_isolation = snapshot
+        self.timeout_ns = <uint64_t>(timeout_s * 1e9)
+        self.closed = False
+
+    def __dealloc__(self):
+        if not self.closed and not self.region.closed and self.epoch == fork_epoch():
+            withdraw(self.m, <uint32_t>self.entry)
+            self.region.give_back(<uint32_t>self.entry)
+        if self.has_overlay:
+            overlay_free(&self.o)
+        free(self.reads.page)
+        free(self.refs)
+        free(self.scratch)
+
+    # ---- state
+
+    cdef int check(self) except -1:
+        if self.closed:
+            raise errors.ProgrammingError("the transaction is closed")
+        if self.epoch != fork_epoch():
+            raise errors.ProgrammingError("the transaction was begun before fork(); it stays with the parent process")
+        if self.region.closed:
+            raise errors.ProgrammingError(f"region {self.region.name!r} is closed")
+        return 0
+
+    cdef int alive(self) except -1:
+        """The snapshot still stands: asked after reading, before the result is handed out."""
+        mm_fence_acq()
+        if announced(self.m, <uint32_t>self.entry) != self.word:
+            raise error(self.m, MM_TOO_OLD, f"transaction at commit {self.s}")
+        return 0
+
+    cdef int writable(self) except -1:
+        self.check()
+        if self.read_only:
+            raise errors.OperationalError("attempt to write in a read-only transaction")
+        if not self.has_overlay:
+            if overlay_init(&self.o):
+                raise MemoryError("transaction: no private memory")
+            self.has_overlay = True
+        return 0
+
+    cdef uint64_t wall(self) noexcept:
+        if self.now == 0:
+            self.now = mm_wall_ns()
+        return self.now
+
+    cdef int expired(self, uint64_t expiry) noexcept:
+        return expiry != 0 and expiry <= self.wall()
+
+    cdef TreeRef *ref(self, uint32_t tree) except NULL:
+        """Where a tree is, looked up once a transaction."""
+        cdef uint32_t i, tries
+        cdef int st = MM_MOVED
+        cdef void *p
+        if self.last_ref < self.n_refs and self.refs[self.last_ref].tree == tree:
+            return &self.refs[self.last_ref]
+        for i in range(self.n_refs):
+            if self.refs[i].tree == tree:
+                self.last_ref = i
+                return &self.refs[i]
+        if self.n_refs == self.cap_refs:
+            p = realloc(self.refs, (self.cap_refs * 2 + 4) * sizeof(TreeRef))
+            if p == NULL:
+                raise MemoryError("transaction: no private memory")
+            self.refs = <TreeRef *>p
+            self.cap_refs = self.cap_refs * 2 + 4
+        for tries in range(TRIES):
+            st = read_roots(self.m, self.s, tree, &self.refs[self.n_refs])
+            if st != MM_MOVED:
+                break
+            self.alive()
+        if st:
+            raise error(self.m, st, f"tree {tree}")
+        self.last_ref = self.n_refs
+        self.n_refs += 1
+        return &self.refs[self.last_ref]
+
+    cdef int keep(self, const uint8_t *p, uint64_t n) except -1:
+        """Copy bytes to the scratch buffer."""
+        cdef void *q
+        if n > self.cap_scratch:
+            q = realloc(self.scratch, n + n // 4 + 256)
+            if q == NULL:
+                raise MemoryError(f"transaction: no private memory for a value of {n} bytes")
+            self.scratch = <uint8_t *>q
+            self.cap_scratch = n + n // 4 + 256
+        if n:
+            memcpy(self.scratch, p, n)
+        return 0
+
+    # ---- reading
+
+    cdef int c_get_expiry(self, uint32_t tree, const uint8_t *k, size_t kn, const uint8_t **v, size_t *vn, uint64_t *expiry) except -1:
+        """1: found, *v valid until the next call on this transaction; 0: absent (or expired)."""
+        cdef Node *n
+        cdef TreeRef *t
+        cdef Look look
+        cdef Entry e
+        cdef const uint8_t *p
+        cdef uint64_t size = 0
+        cdef uint32_t slot, tries
+        cdef int st
+        self.check()
+        if self.has_overlay:
+            n = overlay_find(&self.o, tree, k, kn)
+            if n != NULL and n.op:
+                if n.op == MM_OP_DELETE or self.expired(n.expiry):
+                    return 0
+                v[0] = n.val
+                vn[0] = n.vn
+                expiry[0] = n.expiry
+                return 1
+        t = self.ref(tree)
+        if t.root == 0:
+            return 0
+        for tries in range(TRIES):
+            st = find(self.m, self.s, t.root, tree, k, kn, &look, &slot)
+            if st == MM_FOUND:
+                if value_at(look.page, slot, &e) == MM_OK and value_bytes(self.m, &e, &p, &size) == MM_OK and still_there(&look):
+                    self.keep(p, size)
+                else:
+                    st = MM_MOVED
+            elif st == MM_NO_TREE:
+                self.alive()
+                raise error(self.m, st, f"tree {tree}")
+            if st != MM_MOVED and still_there(&look):
+                break
+            st = MM_MOVED
+            self.alive()
+        if st == MM_MOVED:
+            raise error(self.m, st, "reading")
+        self.alive()
+        if not self.read_only and read_page(&self.reads, look.pgno):
+            raise MemoryError("transaction: no private memory")
+        if st == MM_ABSENT or self.expired(e.expiry):
+            return 0
+        v[0] = self.scratch
+        vn[0] = size
+        expiry[0] = e.expiry
+        return 1
+
+    cdef int c_get(self, uint32_t tree, const uint8_t *k, size_t kn, const uint8_t **v, size_t *vn) except -1:
+        cdef uint64_t expiry
+        return self.c_get_expiry(tree, k, kn, v, vn, &expiry)
+
+    # ---- writing
+
+    cdef int c_write(self, uint32_t tree, uint8_t op, const uint8_t *k, size_t kn, const uint8_t *v, size_t vn, uint64_t expiry) except -1:
+        self.writable()
+        if kn > MM_KEY_MAX:
+            raise errors.DataError(f"a key of {kn} bytes; the limit is {MM_KEY_MAX}")
+        if vn > 0x7fffffff:
+            raise errors.DataError(f"a value of {vn} bytes; the limit is {0x7fffffff}")
+        self.ref(tree)
+        if overlay_set(&self.o, tree, k, kn, op, v, vn, expiry):
+            raise MemoryError("transaction: no private memory")
+        self.writes += 1
+        return 0
+
+    cdef int c_put(self, uint32_t tree, const uint8_t *k, size_t kn, const uint8_t *v, size_t vn) except -1:
+        """Insert or replace, blind: nothing is read."""
+        cdef Node *n
+        self.writable()
+        n = overlay_find(&self.o, tree, k, kn)
+        return self.c_write(tree, MM_OP_INSERT if n != NULL and n.op == MM_OP_INSERT else MM_OP_PUT, k, kn, v, vn, 0)
+
+    cdef int c_insert(self, uint32_t tree, const uint8_t *k, size_t kn, const uint8_t *v, size_t vn) except -1:
+        """1: inserted; 0: the key is there, nothing changed. Absence is checked again at commit."""
+        cdef Node *n
+        cdef const uint8_t *old
+        cdef size_t oldn
+        cdef uint32_t before = self.reads.n
+        cdef uint32_t last = self.reads.last
+        self.writable()
+        n = overlay_find(&self.o, tree, k, kn)
+        if n != NULL and n.op:
+            if n.op != MM_OP_DELETE and not self.expired(n.expiry):
+                return 0
+            self.c_write(tree, MM_OP_PUT, k, kn, v, vn, 0)
+            return 1
+        if self.c_get(tree, k, kn, &old, &oldn):
+            return 0
+        self.reads.n = before           # the commit itself checks that the key is absent: the leaf may change
+        self.reads.last = last
+        self.c_write(tree, MM_OP_INSERT, k, kn, v, vn, 0)
+        return 1
+
+    cdef int c_delete(self, uint32_t tree, const uint8_t *k, size_t kn) except -1:
+        """1: removed; 0: it was absent."""
+        cdef Node *n
+        cdef const uint8_t *old
+        cdef size_t oldn
+        self.writable()
+        if not self.c_get(tree, k, kn, &old, &oldn):
+            return 0
+        n = overlay_find(&self.o, tree, k, kn)
+        self.c_write(tree, 0 if n != NULL and n.op == MM_OP_INSERT else MM_OP_DELETE, k, kn, NULL, 0, 0)
+        return 1
+
+    cpdef int64_t next_rowid(self, uint32_t tree) except? -1:
+        """A free rowid, as SQLite chooses it: the largest plus one. The tree's keys are 8 bytes, big-endian, sign flipped.
+
+        The choice is not in the read set: if another commit took the number, this one's commit is a SerializationError.
+        OperationalError when the largest rowid is taken ("database or disk is full", as sqlite3 says when none is found).
+        """
+        cdef Cursor c
+        cdef uint32_t before = self.reads.n, last = self.reads.last
+        cdef uint64_t n = 0
+        cdef uint32_t i
+        self.check()
+        c = Cursor(self, tree)
+        if c.c_last() and c.kn == 8:
+            for i in range(8):
+                n = n << 8 | c.kp[i]
+        else:
+            n = <uint64_t>1 << 63
+        self.reads.n = before
+        self.reads.last = last
+        if n == ROWID_MAX:
+            raise errors.OperationalError("database or disk is full: the largest rowid is taken")
+        return <int64_t>((n ^ (<uint64_t>1 << 63)) + 1)
+
+    # ---- trees
+
+    cdef uint32_t create(self, uint32_t kind, const uint8_t *control, size_t n) except 0:
+        cdef uint32_t tree
+        cdef TreeRef *t
+        cdef void *p
+        self.writable()
+        # a number for good: trees that are rolled back leave a hole, and no two transactions get the same
+        tree = self.region.tree_number()
+        if overlay_act(&self.o, MM_OP_CREATE, tree, kind, control, n):
+            raise MemoryError("transaction: no private memory")
+        if self.n_refs == self.cap_refs:
+            p = realloc(self.refs, (self.cap_refs * 2 + 4) * sizeof(TreeRef))
+            if p == NULL:
+                raise MemoryError("transaction: no private memory")
+            self.refs = <TreeRef *>p
+            self.cap_refs = self.cap_refs * 2 + 4
+        t = &self.refs[self.n_refs]
+        memset(t, 0, sizeof(TreeRef))
+        t.tree = tree
+        t.kind = kind
+        self.n_refs += 1
+        return tree
+
+    cpdef uint32_t create_tree(self) except 0:
+        """Create an empty tree in this transaction; its number is never used again."""
+        return self.create(MM_ROOT_TREE, NULL, 0)
+
+    def create_bounded(self, uint64_t max_bytes) -> int:
+        """Create a tree whose keys and values (and 32 bytes an entry) never take more than max_bytes: it evicts."""
+        cdef mm_control c
+        memset(&c, 0, sizeof(c))
+        c.max_bytes = max_bytes
+        return self.create(MM_ROOT_BOUNDED, <uint8_t *>&c, sizeof(c))
+
+    def create_topic(self, uint64_t ring_bytes) -> int:
+        """Create a tree with a message ring of ring_bytes (rounded up to 1 KiB)."""
+        cdef mm_control c
+        memset(&c, 0, sizeof(c))
+        c.ring_bytes = (ring_bytes + 1023) // 1024 * 1024
+        c.head_seq = 1
+        c.tail_seq = 1
+        return self.create(MM_ROOT_TOPIC, <uint8_t *>&c, sizeof(c))
+
+    cpdef drop_tree(self, uint32_t tree):
+        """Drop a tree and everything in it at commit."""
+        cdef Node *n
+        cdef uint32_t i
+        self.writable()
+        self.ref(tree)
+        n = overlay_ceil(&self.o, tree, <const uint8_t *>b"", 0)
+        while n != NULL and n.tree == tree:
+            if n.op:
+                overlay_set(&self.o, tree, n.key, n.kn, 0, NULL, 0, 0)
+            n = n.next[0]
+        if overlay_act(&self.o, MM_OP_DROP, tree, 0, NULL, 0):
+            raise MemoryError("transaction: no private memory")
+        self.writes += 1
+
+    def publish(self, uint32_t tree, bytes payload):
+        """Append a message to a topic's ring at commit."""
+        self.writable()
+        self.ref(tree)
+        if overlay_act(&self.o, MM_OP_MESSAGE, tree, 0, <const uint8_t *>PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload)):
+            raise MemoryError("transaction: no private memory")
+
+    def control(self, uint32_t tree) -> dict:
+        """The counters of a bounded tree or a topic, as of now (not of the snapshot)."""
+        cdef TreeRef *t
+        cdef mm_control *c
+        self.check()
+        t = self.ref(tree)
+        if t.control == 0:
+            raise errors.ProgrammingError(f"tree {tree} has no counters")
+        c = <mm_control *>extent_bytes(self.m, t.control, sizeof(mm_control))
+        if c == NULL:
+            raise error(self.m, MM_MOVED, f"control of tree {tree}")
+        if t.kind == MM_ROOT_BOUNDED:
+            return {"bytes": c.bytes, "entries": c.entries, "max_bytes": c.max_bytes, "evicted": c.evicted}
+        return {"first": c.tail_seq, "next": c.head_seq, "bytes": c.head - c.tail, "max_bytes": c.ring_bytes}
+
+    # ---- savepoints and the end
+
+    cpdef int savepoint(self) except -1:
+        """A mark to roll back to. Marks are numbers from 0 on."""
+        self.check()
+        if self.marks is None:
+            self.marks = []
+        self.marks.append((self.o.n_undo if self.has_overlay else 0, self.o.n_action if self.has_overlay else 0))
+        return len(self.marks) - 1
+
+    cpdef rollback_to(self, int savepoint):
+        """Undo the writes made since the mark, which stays; later marks go."""
+        self.check()
+        if self.marks is None or not 0 <= savepoint < len(self.marks):
+            raise errors.ProgrammingError(f"no savepoint {savepoint}")
+        del self.marks[savepoint + 1:]
+        if self.has_overlay:
+            overlay_undo(&self.o, self.marks[savepoint][0], self.marks[savepoint][1])
+        self.writes += 1
+
+    def release(self, int savepoint):
+        """Forget the mark and those after it; the writes stay."""
+        self.check()
+        if self.marks is None or not 0 <= savepoint < len(self.marks):
+            raise errors.ProgrammingError(f"no savepoint {savepoint}")
+        del self.marks[savepoint:]
+
+    cdef int finish(self) except -1:
+        self.closed = True
+        withdraw(self.m, <uint32_t>self.entry)
+        self.region.give_back(<uint32_t>self.entry)
+        if self.has_overlay:
+            overlay_free(&self.o)
+            self.has_overlay = False
+        return 0
+
+    def commit(self) -> int:
+        """Make the writes one commit and return its number (the snapshot's, if nothing was written). The transaction is closed.
+
+        SerializationError: what it read has changed; LockTimeout; RegionFull: nothing was written.
+        """
+        cdef uint64_t number = self.s
+        self.check()
+        if self.has_overlay and self.has_writes():
+            self.alive()
+            if self.snapshot_isolation:
+                self.reads.n = 0
+            try:
+                commit_all(self.region, &self.o, self.refs, self.n_refs, &self.reads, self.s, 1, self.timeout_ns, &number)
+            except BaseException:
+                if not self.region.closed:
+                    self.finish()
+                self.closed = True
+                raise
+            if self.region.after_commit is not None:
+                self.finish()
+                self.region.after_commit(number)
+                return number
+        self.finish()
+        return number
+
+    def has_writes(self) -> bool:
+        """Has anything been written that commit() would publish?"""
+        cdef Node *n
+        if not self.has_overlay:
+            return False
+        if self.o.n_action:
+            return True
+        n = self.o.head.next[0]
+        while n != NULL:
+            if n.op:
+                return True
+            n = n.next[0]
+        return False
+
+    def rollback(self):
+        """Drop the writes. Idempotent."""
+        if self.closed:
+            return
+        if self.region.closed or self.epoch != fork_epoch():
+            self.closed = True
+            return
+        self.finish()
+
+    @property
+    def snapshot(self) -> int:
+        """The commit this transaction reads."""
+        return self.s
+
+    def schema_version(self) -> int:
+        """The commit that last changed the catalog, as this transaction sees it; -1 once it changed the catalog itself."""
+        cdef uint64_t newest = mm_ld64(&self.m.hot.schema_seq)
+        cdef const uint8_t *v
+        cdef size_t n
+        cdef uint64_t expiry, number = 0
+        cdef Node *node
+        self.check()
+        if self.has_overlay:
+            node = overlay_ceil(&self.o, MM_TREE_CATALOG, <const uint8_t *>b"", 0)
+            if node != NULL:
+                return -1 - <int64_t>self.writes
+        if newest <= self.s:
+            return newest
+        # the newest change is not seen here: nothing that is cached by a version may be used
+        return -2 - (<int64_t>self.s << 20)
+
+    @property
+    def store_now_ns(self) -> int:
+        """The wall clock of this snapshot in ns: what expires by it is absent."""
+        return self.wall()
+
+    # ---- Python twins of the C calls
+
+    def get(self, uint32_t tree, bytes key):
+        """The value, or None."""
+        cdef const uint8_t *v
+        cdef size_t n
+        if self.c_get(tree, <const uint8_t *>PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key), &v, &n):
+            return PyBytes_FromStringAndSize(<const char *>v, n)
+        return None
+
+    def put(self, uint32_t tree, bytes key, bytes value, uint64_t expiry_ns=0):
+        """Insert or replace. expiry_ns: wall clock at which the entry is gone, 0 = never."""
+        cdef Node *n
+        self.writable()
+        n = overlay_find(&self.o, tree, <const uint8_t *>PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key))
+        self.c_write(tree, MM_OP_INSERT if n != NULL and n.op == MM_OP_INSERT else MM_OP_PUT, <const uint8_t *>PyBytes_AS_STRING(key),
+                     PyBytes_GET_SIZE(key), <const uint8_t *>PyBytes_AS_STRING(value), PyBytes_GET_SIZE(value), expiry_ns)
+
+    def insert(self, uint32_t tree, bytes key, bytes value) -> bool:
+        """Insert; False: the key is there."""
+        return bool(self.c_insert(tree, <const uint8_t *>PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key),
+                                  <const uint8_t *>PyBytes_AS_STRING(value), PyBytes_GET_SIZE(value)))
+
+    def delete(self, uint32_t tree, bytes key) -> bool:
+        """Remove; False: it was absent."""
+        return bool(self.c_delete(tree, <const uint8_t *>PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key)))
+
+
+cdef class Cursor:
+    """A position in one tree as a transaction sees it. Seek first; it must be sought again after a write."""
+
+    def __cinit__(self, Transaction transaction, uint32_t tree):
+        transaction.check()
+        self.transaction = transaction
+        self.tree = tree
+        self.page = <uint8_t *>malloc(MM_UNIT)
+        self.cap_key = 512
+        self.keybuf = <uint8_t *>malloc(self.cap_key)
+        self.cap_here = 512
+        self.here = <uint8_t *>malloc(self.cap_here)
+        if self.page == NULL or self.keybuf == NULL or self.here == NULL:
+            raise MemoryError("cursor: no private memory")
+
+    def __dealloc__(self):
+        free(self.page)
+        free(self.keybuf)
+        free(self.here)
+        free(self.valbuf)
+
+    cdef int ready(self) except -1:
+        self.transaction.check()
+        self.writes = self.transaction.writes
+        return 0
+
+    # ---- the snapshot's side
+
+    cdef int load_leaf(self, uint32_t level, uint32_t pgno, const uint8_t *k, size_t n, int mode) except -1:
+        """Descend from pgno at depth `level` to a leaf and copy it; `at` = slot of the first key >= k (or 0, or the last)."""
+        cdef Transaction t = self.transaction
+        cdef Look look
+        cdef uint32_t i, top = level, start = pgno, tries = 0
+        cdef int st, found
+        cdef mm_frame *p
+        while True:
+            if tries > TRIES or level >= MM_MAX_DEPTH:
+                raise error(t.m, MM_MOVED, "scan")
+            st = page_at(t.m, t.s, pgno, &look)
+            if st == MM_OK:
+                memcpy(self.page, look.page, MM_UNIT)       # judged before it is interpreted
+                st = MM_OK if still_there(&look) else MM_MOVED
+            if st:
+                tries += 1
+                t.alive()
+                level = top
+                pgno = start
+                continue
+            p = <mm_frame *>self.page
+            if p.tree != self.tree:
+                t.alive()
+                raise error(t.m, MM_NO_TREE if level == 0 else MM_MOVED, f"tree {self.tree}")
+            if mode == AT_KEY:
+                i = search(t.m, p, k, n, &found)
+            else:
+                found = 0
+                i = 0 if mode == LEFTMOST else p.count
+            self.pgno[level] = pgno
+            self.idx[level] = i + found if p.level else i
+            if p.level == 0:
+                self.depth = level
+                self.at = <int32_t>i
+                if not t.read_only and read_page(&t.reads, pgno):
+                    raise MemoryError("transaction: no private memory")
+                return 0
+            pgno = child_at(p, i + found)
+            level += 1
+
+    cdef int base_seek(self, const uint8_t *k, size_t n, int mode) except -1:
+        """mode AT_KEY: first entry >= k; LEFTMOST: the first; RIGHTMOST: one behind the last."""
+        cdef TreeRef *r = self.transaction.ref(self.tree)
+        self.base = 0
+        if r.root == 0:
+            self.at = 0
+            (<mm_frame *>self.page).count = 0
+            self.depth = 0
+            return 0
+        self.load_leaf(0, r.root, k, n, mode)
+        if mode != RIGHTMOST:
+            self.at -= 1
+            return self.base_step(1)
+        return 0
+
+    cdef int base_step(self, int d) except -1:
+        """Move the base position by one entry; base = 0 when it leaves the tree."""
+        cdef mm_frame *p = <mm_frame *>self.page
+        cdef Transaction t = self.transaction
+        cdef Look look
+        cdef uint32_t level, n, child, tries
+        self.at += d
+        while not 0 <= self.at < <int32_t>p.count:
+            level = self.depth
+            child = 0
+            while level:
+                level -= 1
+                for tries in range(TRIES):
+                    if page_at(t.m, t.s, self.pgno[level], &look) == MM_OK:
+                        n = mm_ld16(&look.page.count)
+                        if d > 0 and self.idx[level] < n:
+                            child = child_at(look.page, self.idx[level] + 1)
+                        elif d < 0 and self.idx[level] > 0:
+                            child = child_at(look.page, self.idx[level] - 1)
+                        else:
+                            child = 0
+                        if still_there(&look):
+                            break
+                    t.alive()
+                else:
+                    raise error(t.m, MM_MOVED, "scan")
+                if child:
+                    self.idx[level] += d
+                    break
+            if child == 0:
+                self.base = 0
+                self.at = <int32_t>p.count if d > 0 else -1
+                t.alive()
+                return 0
+            self.load_leaf(level + 1, child, NULL, 0, LEFTMOST if d > 0 else RIGHTMOST)
+            if d < 0:
+                self.at -= 1
+        self.base = 1
+        return self.base_key()
+
+    cdef int base_key(self) except -1:
+        """Put the key of the base entry together."""
+        cdef Entry e
+        cdef const uint8_t *rest
+        cdef void *q
+        cdef Transaction t = self.transaction
+        if entry_at(<mm_frame *>self.page, self.at, self.keybuf, &e):
+            raise error(t.m, MM_MOVED, "scan: a cell leaves its page")
+        self.base_kn = e.kn
+        if e.lk:
+            if e.lk > MM_KEY_MAX or e.lk <= MM_KEY_INLINE:
+                raise error(t.m, MM_MOVED, "scan: a key's length is damaged")
+            rest = extent_bytes(t.m, e.lg, e.lk - MM_KEY_INLINE)
+            if rest == NULL:
+                raise error(t.m, MM_MOVED, "scan: a key leaves the region")
+            if e.lk > self.cap_key:
+                q = realloc(self.keybuf, e.lk)
+                if q == NULL:
+                    raise MemoryError("cursor: no private memory")
+                self.keybuf = <uint8_t *>q
+                self.cap_key = e.lk
+            memcpy(self.keybuf + MM_KEY_INLINE, rest, e.lk - MM_KEY_INLINE)
+            self.base_kn = e.lk
+        return 0
+
+    # ---- both sides
+
+    cdef int settle(self, int d) except -1:
+        """Make the nearer of the two positions the current entry, passing over what is deleted or expired. 1, or 0 at the end."""
+        cdef Transaction t = self.transaction
+        cdef Node *n
+        cdef Entry e
+        cdef const uint8_t *p
+        cdef uint64_t size
+        cdef int c
+        cdef void *q
+        self.direction = d
+        while True:
+            n = self.node
+            if n == NULL and not self.base:
+                self.direction = 0
+                t.alive()
+                return 0
+            if n == NULL:
+                c = 1
+            elif not self.base:
+                c = -1
+            else:
+                c = memcmp(n.key, self.keybuf, n.kn if n.kn < self.base_kn else self.base_kn)
+                if c == 0:
+                    c = <int>(n.kn > self.base_kn) - <int>(n.kn < self.base_kn)
+                if c:
+                    c = (1 if c > 0 else -1) * d
+            if c <= 0:                                  # the overlay's entry is nearer, or hides the snapshot's
+                if n.op and n.op != MM_OP_DELETE and not t.expired(n.expiry):
+                    self.from_node = 1
+                    self.kp = n.key
+                    self.kn = n.kn
+                    self.vp = n.val
+                    self.vn = n.vn
+                    self.expiry = n.expiry
+                    break
+                if c == 0 and n.op:
+                    self.base_step(d)
+                elif c == 0:
+                    # rolled back to nothing: the snapshot's entry shows
+                    self.node = step_node(n, self.tree, d, t.o.head)
+                    continue
+                self.node = step_node(n, self.tree, d, t.o.head)
+                continue
+            if value_at(<mm_frame *>self.page, self.at, &e) or value_bytes(t.m, &e, &p, &size):
+                raise error(t.m, MM_MOVED, "scan: a value leaves its page or the region")
+            if t.expired(e.expiry):
+                self.base_step(d)
+                continue
+            self.from_node = 0
+            if e.vinfo & MM_V_EXT:
+                if size > self.cap_val:
+                    q = realloc(self.valbuf, size)
+                    if q == NULL:
+                        raise MemoryError("cursor: no private memory")
+                    self.valbuf = <uint8_t *>q
+                    self.cap_val = size
+                memcpy(self.valbuf, p, size)
+                p = self.valbuf
+            self.kp = self.keybuf
+            self.kn = self.base_kn
+            self.vp = p
+            self.vn = size
+            self.expiry = e.expiry
+            break
+        t.alive()
+        return 1
+
+    cdef int move(self, int d) except -1:
+        cdef Transaction t = self.transaction
+        cdef Node *n
+        cdef void *q
+        t.check()
+        if self.writes != t.writes:
+            raise errors.ProgrammingError("the transaction wrote since this cursor was positioned; seek again")
+        if self.direction == 0:
+            raise errors.ProgrammingError("the cursor stands nowhere; seek first")
+        if d != self.direction:
+            if self.kn > self.cap_here:
+                q = realloc(self.here, self.kn)
+                if q == NULL:
+                    raise MemoryError("cursor: no private memory")
+                self.here = <uint8_t *>q
+                self.cap_here = self.kn
+            memcpy(self.here, self.kp, self.kn)
+            self.here_n = self.kn
+            if d < 0:
+                return self.c_seek_before(self.here, self.here_n)
+            if not self.c_seek(self.here, self.here_n):
+                return 0
+            if self.kn != self.here_n or memcmp(self.kp, self.here, self.kn):
+                return 1
+        if self.from_node:
+            n = self.node
+            if self.base and n.kn == self.base_kn and memcmp(n.key, self.keybuf, n.kn) == 0:
+                self.base_step(d)
+            self.node = step_node(n, self.tree, d, t.o.head)
+        else:
+            self.base_step(d)
+        return self.settle(d)
+
+    cdef int c_seek(self, const uint8_t *k, size_t n) except -1:
+        """First key >= k: 1, or 0 at the end."""
+        self.ready()
+        self.base_seek(k, n, AT_KEY)
+        self.node = overlay_ceil(&self.transaction.o, self.tree, k, n) if self.transaction.has_overlay else NULL
+        return self.settle(1)
+
+    cdef int c_seek_before(self, const uint8_t *k, size_t n) except -1:
+        """Last key < k: 1, or 0 at the beginning."""
+        self.ready()
+        self.base_seek(k, n, AT_KEY)
+        if not self.base:
+            self.base_seek(NULL, 0, RIGHTMOST)
+        self.base_step(-1)
+        self.node = overlay_below(&self.transaction.o, self.tree, k, n) if self.transaction.has_overlay else NULL
+        return self.settle(-1)
+
+    cdef int c_first(self) except -1:
+        self.ready()
+        self.base_seek(NULL, 0, LEFTMOST)
+        self.node = overlay_ceil(&self.transaction.o, self.tree, <const uint8_t *>b"", 0) if self.transaction.has_overlay else NULL
+        return self.settle(1)
+
+    cdef int c_last(self) except -1:
+        self.ready()
+        self.base_seek(NULL, 0, RIGHTMOST)
+        self.base_step(-1)
+        self.node = overlay_top(&self.transaction.o, self.tree) if self.transaction.has_overlay else NULL
+        return self.settle(-1)
+
+    cdef int c_next(self) except -1:
+        return self.move(1)
+
+    cdef int c_prev(self) except -1:
+        return self.move(-1)
+
+    # ---- Python twins
+
+    def seek(self, bytes key) -> bool:
+        """Go to the first key >= key; False: there is none."""
+        return bool(self.c_seek(<const uint8_t *>PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key)))
+
+    def seek_before(self, bytes key) -> bool:
+        """Go to the last key < key; False: there is none."""
+        return bool(self.c_seek_before(<const uint8_t *>PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key)))
+
+    def first(self) -> bool:
+        return bool(self.c_first())
+
+    def last(self) -> bool:
+        return bool(self.c_last())
+
+    def next(self) -> bool:
+        return bool(self.c_next())
+
+    def prev(self) -> bool:
+        return bool(self.c_prev())
+
+    @property
+    def key(self) -> bytes:
+        if self.direction == 0:
+            raise errors.ProgrammingError("the cursor stands nowhere; seek first")
+        return PyBytes_FromStringAndSize(<const char *>self.kp, self.kn)
+
+    @property
+    def value(self) -> bytes:
+        if self.direction == 0:
+            raise errors.ProgrammingError("the cursor stands nowhere; seek first")
+        return PyBytes_FromStringAndSize(<const char *>self.vp, self.vn)
+
+    @property
+    def expiry_ns(self) -> int:
+        """Wall clock in ns at which the entry is gone, 0 = never."""
+        return self.expiry
+
+
+cdef inline Node *step_node(Node *n, uint32_t tree, int d, Node *head) noexcept nogil:
+    n = n.next[0] if d > 0 else n.prev
+    if n == NULL or n == head or n.tree != tree:
+        return NULL
+    return n

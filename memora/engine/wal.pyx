@@ -1,0 +1,164 @@
+"""The log: one record a commit, in a ring of the region. The change feed reads it, the flusher writes it to the file.
+
+LAYOUT      mm_record, then n_ops times mm_op + key + new value + old value, each op padded to 8. A position (lsn) counts bytes
+            since the region's first record; position p lies at ring[p % ring_bytes] and may wrap. [ring_tail, ring_head) is whole.
+            A record over a quarter of the ring keeps its ops in an extent (MM_REC_BIG, mm_bigref).
+INVARIANTS  (1) Only bytes outside [tail, head) are written, under the commit lock, before the descriptor that moves head.
+            (2) The tail is a record boundary, moved by a descriptor of its own *before* anything is written behind it.
+            (3) With files, the tail never passes written_lsn unless durability is off.
+            (4) Every commit has a record, also an empty one: commit numbers in the log have no holes.
+READERS     load head, copy, acquire fence, load tail: the copy counts only if its position is still >= tail (feed.pyx).
+CRASH       Killed while writing behind head: those bytes are outside the ring's window; the next commit writes them again.
+"""
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stddef cimport size_t
+from libc.stdlib cimport realloc
+from libc.string cimport memcpy, memset
+from memora.engine.descriptor cimport begin, get64, put64, roll_forward, seal
+from memora.engine.extents cimport new_extent, retire_extent
+from memora.engine.layout cimport *
+from memora.engine.sync cimport *
+
+
+cdef void ring_in(uint8_t *ring, uint64_t size, uint64_t pos, const void *src, uint64_t n) noexcept nogil:
+    cdef uint64_t at = pos % size, first = size - at
+    if first > n:
+        first = n
+    memcpy(ring + at, src, first)
+    if n > first:
+        memcpy(ring, <const uint8_t *>src + first, n - first)
+
+
+cdef void ring_out(const uint8_t *ring, uint64_t size, uint64_t pos, void *dst, uint64_t n) noexcept nogil:
+    cdef uint64_t at = pos % size, first = size - at
+    if first > n:
+        first = n
+    memcpy(dst, ring + at, first)
+    if n > first:
+        memcpy(<uint8_t *>dst + first, ring, n - first)
+
+
+cdef void record_begin(mm_map *m) noexcept nogil:
+    m.rec_n = sizeof(mm_record)
+    m.rec_ops = 0
+
+
+cdef int record_op(mm_map *m, uint8_t op, uint32_t tree, const uint8_t *k, size_t kn, const uint8_t *v, uint64_t vn,
+                   const uint8_t *old, uint64_t oldn, int had_old, uint64_t expiry) noexcept nogil:
+    """Add an operation to the record of the commit being built. MM_OK or MM_NOMEM."""
+    cdef uint64_t size = (sizeof(mm_op) + kn + vn + oldn + 7) & ~<uint64_t>7
+    cdef void *p
+    cdef uint8_t *at
+    cdef mm_op *o
+    if m.rec_n + size > m.rec_cap:
+        p = realloc(m.rec, (m.rec_n + size) * 2 + 4096)
+        if p == NULL:
+            return MM_NOMEM
+        m.rec = <uint8_t *>p
+        m.rec_cap = (m.rec_n + size) * 2 + 4096
+    o = <mm_op *>(m.rec + m.rec_n)
+    o.tree = tree
+    o.op = op
+    o.flags = MM_OPF_OLD if had_old else 0
+    o.pad = 0
+    o.klen = <uint32_t>kn
+    o.nlen = <uint32_t>vn
+    o.olen = <uint32_t>oldn
+    o.size = <uint32_t>size
+    o.expiry_ns = expiry
+    at = <uint8_t *>o + sizeof(mm_op)
+    memcpy(at, k, kn)
+    at += kn
+    if vn:
+        memcpy(at, v, vn)
+        at += vn
+    if oldn:
+        memcpy(at, old, oldn)
+        at += oldn
+    memset(at, 0, <size_t>(<uint8_t *>o + size - at))
+    m.rec_n += size
+    m.rec_ops += 1
+    return MM_OK
+
+
+cdef int record_write(mm_map *m) noexcept nogil:
+    """Write the record behind the ring's head and note the stores that will publish it."""
+    cdef mm_record r
+    cdef mm_bigref big
+    cdef mm_extent *x
+    cdef uint64_t head = m.hot.ring_head
+    r.len = <uint32_t>m.rec_n
+    r.crc = 0
+    r.lsn = head
+    r.commit = m.building
+    r.time_ns = m.now_ns
+    r.n_ops = m.rec_ops
+    r.flags = 0
+    if m.rec_n > m.ring_bytes // 4:
+        if m.rec_n > 0xffffff00U:
+            m.need = m.rec_n
+            return MM_TOO_BIG
+        x = new_extent(m, 0, m.rec_n - sizeof(r), &big.granule)
+        if x == NULL:
+            return MM_NEED_EXTENT if m.need else MM_CORRUPT
+        big.nbytes = m.rec_n - sizeof(r)
+        big.crc = 0
+        memcpy(<uint8_t *>x + sizeof(mm_extent), m.rec + sizeof(r), big.nbytes)
+        r.flags = MM_REC_BIG
+        r.len = sizeof(r) + sizeof(big)
+        ring_in(m.ring, m.ring_bytes, head + sizeof(r), &big, sizeof(big))
+    elif m.rec_ops:
+        ring_in(m.ring, m.ring_bytes, head + sizeof(r), m.rec + sizeof(r), m.rec_n - sizeof(r))
+    ring_in(m.ring, m.ring_bytes, head, &r, sizeof(r))
+    put64(m, &m.hot.ring_head, head + r.len)
+    return MM_OK
+
+
+cdef int seal_now(mm_map *m) noexcept nogil:
+    """Seal and perform what was noted, without a new commit."""
+    cdef int st = seal(m, m.hot.commit_seq)
+    if st == MM_OK:
+        st = roll_forward(m)
+    begin(m)
+    return st
+
+
+cdef int log_room(mm_map *m) noexcept nogil:
+    """Make sure that a quarter of the ring is free, by dropping old records. Under the commit lock, nothing being built.
+
+    MM_NEED_LOG: the records in the way are not yet in the file; flush and start again.
+    """
+    cdef uint64_t head = m.hot.ring_head, tail = m.hot.ring_tail, commit = m.hot.tail_commit, limit = head
+    cdef mm_record r
+    cdef mm_bigref big
+    cdef int st
+    if head - tail <= m.ring_bytes * 3 // 4 - 4096:
+        return MM_OK
+    if m.durable > 0:
+        limit = mm_ld64(&m.hot.written_lsn)
+    begin(m)
+    while head - tail > m.ring_bytes // 2:
+        if tail >= limit:
+            break
+        ring_out(m.ring, m.ring_bytes, tail, &r, sizeof(r))
+        if r.len < sizeof(r) or r.len & 7 or r.len > head - tail or r.lsn != tail:
+            m.corrupt_page = 0
+            m.corrupt_what = b"a record in the log ring is damaged"
+            return MM_CORRUPT
+        if r.flags & MM_REC_BIG:
+            ring_out(m.ring, m.ring_bytes, tail + sizeof(r), &big, sizeof(big))
+            m.building = m.hot.commit_seq
+            st = retire_extent(m, big.granule)
+            if st:
+                return st
+        tail += r.len
+        commit = r.commit + 1
+    if tail == m.hot.ring_tail:
+        return MM_NEED_LOG
+    put64(m, &m.hot.ring_tail, tail)
+    put64(m, &m.hot.tail_commit, commit)
+    st = seal_now(m)        # sync point: a feed reader's load of ring_tail after its copy
+    mm_fence_rel()
+    if st == MM_OK and head - tail > m.ring_bytes * 3 // 4 - 4096:
+        return MM_NEED_LOG
+    return st

@@ -1,0 +1,443 @@
+"""Key spaces: a mapping over one tree, for single keys, scans and batches.
+
+Keys are int, str and bytes, kept apart and ordered int < str < bytes; values are what the value codec takes (codec.pyx), pickles only
+in a space opened with pickle=True. A space bound to a transaction reads its snapshot and writes into it; an unbound one
+makes each call a commit of its own.
+
+READERS     A point read announces nothing: it copies the value out at S = commit_seq, then checks that nothing was recycled
+            meanwhile (frames.pyx, unregistered_ok); else it starts again with a newer S, after some tries with an announced one.
+"""
+from cpython.bytes cimport PyBytes_FromStringAndSize
+from libc.stdint cimport uint8_t, uint32_t, uint64_t, int64_t
+from libc.string cimport memcpy
+from memora.engine.btree cimport find, value_bytes
+from memora.engine.codec cimport (Buf, buf_free, buf_init, buf_put, decode_key_object, decode_value_object, encode_key_object, encode_value_object,
+                                  key_prefix_end)
+from memora.engine.commit cimport TreeRef, commit_one, read_roots
+from memora.engine.frames cimport Look, still_there, unregistered_ok
+from memora.engine.layout cimport *
+from memora.engine.page cimport Entry, value_at
+from memora.engine.procs cimport fork_epoch
+from memora.engine.region cimport Region
+from memora.engine.status cimport error
+from memora.engine.sync cimport *
+from memora.engine.transaction cimport Cursor, Transaction
+
+import random
+import time
+from collections.abc import MutableMapping
+
+from memora import errors
+from memora.engine import codec
+
+cdef enum:
+    TRIES = 16          # reads without an announced snapshot, before one is announced
+
+_ABSENT = object()
+
+
+cdef class Space:
+    """The fast half of a key space or cache: point reads and writes. Made by KeySpace and Cache."""
+
+    def __cinit__(self, store, str name, row, bint pickle=False, Transaction transaction=None):
+        self.store = store
+        self.region = store.region
+        self.name = name
+        self.row = row
+        self.pickle = pickle
+        self.transaction = transaction
+        self.timeout_ns = <uint64_t>(store.timeout_s * 1e9)
+        self.t.tree = row["tree"]
+        buf_init(&self.key)
+        buf_init(&self.value)
+        if transaction is None:
+            self.resolve()
+
+    def __dealloc__(self):
+        buf_free(&self.key)
+        buf_free(&self.value)
+
+    cdef int resolve(self) except -1:
+        cdef mm_map *m = &self.region.m
+        cdef uint32_t tree = self.t.tree
+        cdef int st = MM_MOVED, i
+        self.region.use()
+        for i in range(100000):
+            st = read_roots(m, mm_ld64(&m.hot.commit_seq), tree, &self.t)
+            if st != MM_MOVED:
+                break
+        if st:
+            raise error(m, st, f"{self.name!r}")
+        return 0
+
+    # ---- reading
+
+    cdef object read(self, const uint8_t *k, size_t kn, object default):
+        """The decoded value of an encoded key, at the newest commit."""
+        cdef mm_map *m = &self.region.m
+        cdef uint8_t copy[1040]
+        cdef Look look
+        cdef Entry e
+        cdef const uint8_t *p
+        cdef uint64_t s, n
+        cdef uint32_t slot
+        cdef int st, i
+        for i in range(TRIES):
+            s = mm_ld64(&m.hot.commit_seq)
+            st = find(m, s, self.t.root, self.t.tree, k, kn, &look, &slot)
+            if st == MM_FOUND:
+                if value_at(look.page, slot, &e):
+                    continue
+                if e.vinfo & MM_V_EXT:
+                    if value_bytes(m, &e, &p, &n):
+                        continue
+                    data = PyBytes_FromStringAndSize(<const char *>p, n)
+                    if not still_there(&look) or not unregistered_ok(m, s, &look):
+                        continue
+                    if e.expiry and e.expiry <= mm_wall_ns():
+                        return default
+                    self.visit(&look, slot)
+                    return decode_value_object(<const uint8_t *><char *>data, n, self.pickle)
+                n = e.vn if e.vn <= sizeof(copy) else sizeof(copy)
+                memcpy(copy, e.val, n)
+                if not still_there(&look) or (look.hopped and not unregistered_ok(m, s, &look)):
+                    continue
+                if e.expiry and e.expiry <= mm_wall_ns():
+                    return default
+                self.visit(&look, slot)
+                return decode_value_object(copy, n, self.pickle)
+            if st == MM_ABSENT:
+                if not still_there(&look) or (look.hopped and not unregistered_ok(m, s, &look)):
+                    continue
+                return default
+            if st == MM_NO_TREE:
+                raise error(m, st, f"{self.name!r}")
+        return self.read_registered(k, kn, default)
+
+    cdef void visit(self, const Look *look, uint32_t slot) noexcept:
+        """Mark an entry of a bounded tree as used: one relaxed bit, written only when it is not set."""
+        cdef mm_map *m = &self.region.m
+        cdef uint64_t bit
+        if self.t.kind == MM_ROOT_BOUNDED:
+            bit = <uint64_t>1 << (slot & 63)
+            if not mm_ld64r(&m.vis[look.pgno]) & bit:
+                mm_or64r(&m.vis[look.pgno], bit)
+
+    cdef object read_registered(self, const uint8_t *k, size_t kn, object default):
+        cdef Transaction t = Transaction(self.region, read_only=True)
+        cdef const uint8_t *v
+        cdef size_t n
+        try:
+            if t.c_get(self.t.tree, k, kn, &v, &n):
+                return decode_value_object(v, n, self.pickle)
+            return default
+        finally:
+            t.rollback()
+
+    def get(self, key, default=None):
+        """The value of a key, or default."""
+        cdef Buf b
+        cdef const uint8_t *v
+        cdef size_t n
+        if self.region.closed or self.region.epoch != fork_epoch():
+            self.region.use()
+        b = self.key                    # taken out, so that a thread switch finds another one
+        buf_init(&self.key)
+        b.n = 0
+        try:
+            encode_key_object(key, &b)
+            if self.transaction is None:
+                return self.read(b.p, b.n, default)
+            if self.transaction.c_get(self.t.tree, b.p, b.n, &v, &n):
+                return decode_value_object(v, n, self.pickle)
+            return default
+        finally:
+            buf_free(&self.key)
+            self.key = b
+
+    def __getitem__(self, key):
+        value = self.get(key, _ABSENT)
+        if value is _ABSENT:
+            raise KeyError(key)
+        return value
+
+    def __contains__(self, key) -> bool:
+        return self.get(key, _ABSENT) is not _ABSENT
+
+    # ---- writing
+
+    cdef int write(self, int op, object key, object value, uint64_t expiry) except -1:
+        """MM_FOUND, MM_ABSENT or MM_EXISTS, as commit_one."""
+        cdef Buf k, v
+        cdef uint64_t commit = 0
+        cdef int st
+        if self.region.closed or self.region.epoch != fork_epoch():
+            self.region.use()
+        k = self.key
+        v = self.value
+        buf_init(&self.key)
+        buf_init(&self.value)
+        k.n = 0
+        v.n = 0
+        try:
+            encode_key_object(key, &k)
+            if k.n > MM_KEY_MAX:
+                raise errors.DataError(f"a key of {k.n} bytes; the limit is {MM_KEY_MAX}")
+            if op != MM_OP_DELETE:
+                encode_value_object(value, &v, self.pickle)
+                if v.n > 0x7fffffff:
+                    raise errors.DataError(f"a value of {v.n} bytes; the limit is {0x7fffffff}")
+            if self.transaction is not None:
+                if op == MM_OP_DELETE:
+                    return MM_FOUND if self.transaction.c_delete(self.t.tree, k.p, k.n) else MM_ABSENT
+                if op == MM_OP_INSERT:
+                    return MM_ABSENT if self.transaction.c_insert(self.t.tree, k.p, k.n, v.p, v.n) else MM_EXISTS
+                self.transaction.c_write(self.t.tree, MM_OP_PUT, k.p, k.n, v.p, v.n, expiry)
+                return MM_OK
+            st = commit_one(self.region, &self.t, <uint8_t>op, k.p, k.n, v.p, v.n, expiry, self.timeout_ns, &commit)
+            if self.region.after_commit is not None and st != MM_EXISTS:
+                self.region.after_commit(commit)
+            return st
+        finally:
+            buf_free(&self.key)
+            buf_free(&self.value)
+            self.key = k
+            self.value = v
+
+    def put(self, key, value, uint64_t expiry_ns=0):
+        """Set a key. expiry_ns: wall clock at which it is gone, in ns; 0 = never."""
+        self.write(MM_OP_PUT, key, value, expiry_ns)
+
+    def __setitem__(self, key, value):
+        self.write(MM_OP_PUT, key, value, 0)
+
+    def add(self, key, value, uint64_t expiry_ns=0) -> bool:
+        """Set a key only if it is absent. False: it was there, nothing changed."""
+        return self.write(MM_OP_INSERT, key, value, expiry_ns) != MM_EXISTS
+
+    def delete(self, key) -> bool:
+        """Remove a key. False: it was absent."""
+        return self.write(MM_OP_DELETE, key, None, 0) == MM_FOUND
+
+    def __delitem__(self, key):
+        if not self.delete(key):
+            raise KeyError(key)
+
+    # ---- many at once
+
+    def bound(self, Transaction transaction):
+        """The same space inside a transaction."""
+        return type(self)(self.store, self.name, self.row, self.pickle, transaction)
+
+    def atomically(self, work):
+        """work(space bound to a transaction), as one commit; run again on a conflict. In a bound space: just work(self)."""
+        if self.transaction is not None:
+            return work(self)
+        return self.store.run(lambda txn: work(self.bound(txn)))
+
+    def get_many(self, keys) -> dict:
+        """The keys that are there, with their values, all at one commit."""
+        cdef Transaction t = self.transaction
+        cdef Buf b
+        cdef const uint8_t *v
+        cdef size_t n
+        if t is None:
+            t = Transaction(self.region, read_only=True)
+        buf_init(&b)
+        out = {}
+        try:
+            for key in keys:
+                b.n = 0
+                encode_key_object(key, &b)
+                if t.c_get(self.t.tree, b.p, b.n, &v, &n):
+                    out[key] = decode_value_object(v, n, self.pickle)
+        finally:
+            buf_free(&b)
+            if self.transaction is None:
+                t.rollback()
+        return out
+
+    def put_many(self, pairs, uint64_t expiry_ns=0):
+        """Set all keys of a mapping, or of (key, value) pairs, in one commit."""
+        items = list(pairs.items() if hasattr(pairs, "items") else pairs)
+        self.atomically(lambda s: _put_all(s, items, expiry_ns))
+
+    def delete_many(self, keys) -> int:
+        """Remove keys in one commit; how many were there."""
+        keys = list(keys)
+        return self.atomically(lambda s: sum([s.delete(k) for k in keys]))
+
+    def incr(self, key, by=1, initial=0):
+        """Add to a number and return the new value; an absent key counts as initial. TypeError: the value is no number."""
+        def work(space):
+            value = space.get(key, initial)
+            if type(value) not in (int, float):
+                raise TypeError(f"{key!r} holds {type(value).__name__}, not a number")
+            value += by
+            space.put(key, value)
+            return value
+        return self.atomically(work)
+
+    # ---- scans
+
+    def scan(self, start=None, stop=None, *, prefix=None, bint reverse=False, limit=None):
+        """Pairs (key, value) in key order, at one commit: start <= key < stop, or keys with a str or bytes prefix.
+
+        reverse: from the end. limit: at most so many. The snapshot is held until the iterator is exhausted or closed.
+        """
+        return self._scan(start, stop, prefix, reverse, limit, True)
+
+    def _scan(self, start, stop, prefix, bint reverse, limit, bint values):
+        cdef Transaction t = self.transaction
+        cdef Cursor c
+        cdef int more
+        cdef bytes low = b"", high = None
+        left = -1 if limit is None else limit
+        if prefix is not None:
+            if start is not None or stop is not None:
+                raise ValueError("prefix goes without start and stop")
+            low = codec.encode_key_prefix(prefix)
+            high = _prefix_end(low)
+        else:
+            if start is not None:
+                low = codec.encode_key(start)
+            if stop is not None:
+                high = codec.encode_key(stop)
+        if t is None:
+            t = Transaction(self.region, read_only=True)
+        try:
+            c = Cursor(t, self.t.tree)
+            if not reverse:
+                more = c.c_seek(<const uint8_t *><char *>low, len(low))
+            elif high is None:
+                more = c.c_last()
+            else:
+                more = c.c_seek_before(<const uint8_t *><char *>high, len(high))
+            while more and left:
+                if reverse:
+                    if c.key < low:
+                        break
+                elif high is not None and c.key >= high:
+                    break
+                key = decode_key_object(c.kp, c.kn)
+                yield (key, decode_value_object(c.vp, c.vn, self.pickle)) if values else key
+                left -= 1
+                if not left:
+                    break
+                if c.writes != t.writes:            # the caller wrote in the same transaction: stand on the key again
+                    again = codec.encode_key(key)
+                    if reverse:
+                        more = c.c_seek_before(<const uint8_t *><char *>again, len(again))
+                    else:
+                        again += b"\0"
+                        more = c.c_seek(<const uint8_t *><char *>again, len(again))
+                else:
+                    more = c.c_prev() if reverse else c.c_next()
+        finally:
+            if self.transaction is None:
+                t.rollback()
+
+    def __iter__(self):
+        return self._scan(None, None, None, False, None, False)
+
+    def __reversed__(self):
+        return self._scan(None, None, None, True, None, False)
+
+    def __len__(self) -> int:
+        """Exact, by counting: takes time in proportion to the space."""
+        cdef Transaction t = self.transaction
+        cdef Cursor c
+        cdef int more
+        cdef int64_t n = 0
+        if t is None:
+            t = Transaction(self.region, read_only=True)
+        try:
+            c = Cursor(t, self.t.tree)
+            more = c.c_first()
+            while more:
+                n += 1
+                more = c.c_next()
+            return n
+        finally:
+            if self.transaction is None:
+                t.rollback()
+
+    def clear(self):
+        """Remove every key, in commits of at most 1000."""
+        while True:
+            keys = [k for k in self._scan(None, None, None, False, 1000, False)]
+            if not keys:
+                return
+            self.delete_many(keys)
+
+
+def _put_all(space, items, expiry_ns):
+    for key, value in items:
+        space.put(key, value, expiry_ns)
+
+
+def _prefix_end(bytes low):
+    cdef Buf b
+    buf_init(&b)
+    try:
+        if buf_put(&b, <const char *>low, len(low)):
+            raise MemoryError("no private memory")
+        if key_prefix_end(&b, 0) < 0:
+            return None
+        return PyBytes_FromStringAndSize(<const char *>b.p, b.n)
+    finally:
+        buf_free(&b)
+
+
+class KeySpace(Space, MutableMapping):
+    """A mapping that every process of the region shares. Made by Database.kv(name) and Tx.kv(name).
+
+    `kv[key]`, `kv.get`, `kv.put`, `kv.delete`, `kv.incr` are each one atomic step; iteration and scan() see one commit.
+    pop, popitem and setdefault are single commits, too.
+    """
+
+    def pop(self, key, default=_ABSENT):
+        """Remove a key and return its value."""
+        def work(space):
+            value = space.get(key, _ABSENT)
+            if value is not _ABSENT:
+                space.delete(key)
+            return value
+        value = self.atomically(work)
+        if value is not _ABSENT:
+            return value
+        if default is _ABSENT:
+            raise KeyError(key)
+        return default
+
+    def popitem(self):
+        """Remove the first key and return it with its value."""
+        def work(space):
+            for key, value in space.scan(limit=1):
+                space.delete(key)
+                return key, value
+        found = self.atomically(work)
+        if found is None:
+            raise KeyError(f"key space {self.name!r} is empty")
+        return found
+
+    def setdefault(self, key, default=None):
+        """The value of a key, which is set to default if it was absent."""
+        if self.add(key, default):
+            return default
+        return self.get(key, default)
+
+    def update(self, other=(), /, **more):
+        """Set all given keys in one commit."""
+        items = list(other.items() if hasattr(other, "items") else other) + list(more.items())
+        self.put_many(items)
+
+    clear = Space.clear
+
+    def __eq__(self, other):
+        return self is other
+
+    __hash__ = object.__hash__
+
+    def __repr__(self):
+        return f"<memora.KeySpace {self.name!r}>"
