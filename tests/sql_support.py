@@ -8,7 +8,7 @@ from memora.sql.session import Session
 
 def open_session():
     """A session on an empty store."""
-    return Session(Store())
+    return Session(Store.open(":memory:"))
 
 
 def rows(session, sql, params=()):
@@ -45,7 +45,10 @@ class Pair:
 
     def close(self):
         self.ours.close()
+        problems = self.ours.store.check()
+        self.ours.store.close()
         self.theirs.close()
+        assert problems == []
 
     def run(self, sql, params=()):
         """Both results: ("rows", list) or ("error", class name, text)."""
