@@ -29,7 +29,7 @@ def place(tmp_path_factory):
 
 def run(command, place, **more):
     return subprocess.run(command, cwd=place, capture_output=True, text=True, timeout=100,
-                          env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDEVMODE": "1"}, **more)
+                          env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "default"}, **more)
 
 
 def expected(code):
