@@ -1,6 +1,7 @@
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from memora.engine.layout cimport mm_map
-from memora.engine.overlay cimport Overlay
+from libc.stdint cimport uint8_t, uint32_t, uint64_t, int64_t
+from memora.engine.btree cimport Path
+from memora.engine.layout cimport mm_control, mm_map
+from memora.engine.overlay cimport Action, Overlay
 from memora.engine.region cimport Region
 
 # Where a tree is. Fixed for the tree's life; the root's page tells when the tree is gone.
@@ -21,8 +22,17 @@ cdef int commit_one(Region r, const TreeRef *t, uint8_t op, const uint8_t *k, si
 cdef int commit_all(Region r, Overlay *o, TreeRef *refs, uint32_t n_refs, const ReadSet *reads, uint64_t s, int check_schema, uint64_t timeout_ns,
                     uint64_t *commit) except -1
 cdef int flush_log(Region r) except -1
-cdef int replay(mm_map *m, const uint8_t *record, uint64_t n) noexcept nogil
-cdef int restore_tree(mm_map *m, uint32_t tree, uint32_t kind, const uint8_t *control, size_t n, TreeRef *out) noexcept nogil
-cdef int restore_entry(mm_map *m, const TreeRef *t, const uint8_t *k, size_t kn, const uint8_t *v, uint64_t vn, uint64_t expiry) noexcept nogil
-cdef int restore_message(mm_map *m, const TreeRef *t, uint64_t seq, uint64_t commit, uint64_t time_ns, const uint8_t *v, uint64_t vn) noexcept nogil
-cdef int restore_seal(mm_map *m, uint64_t commit) noexcept nogil
+
+# The parts of a commit, for replay.pyx
+cdef void be32(uint32_t v, uint8_t *out) noexcept nogil
+cdef mm_control *control_of(mm_map *m, uint32_t granule) noexcept nogil
+cdef int account(mm_map *m, const TreeRef *t, int64_t bytes, int64_t entries) noexcept nogil
+cdef int prepare(mm_map *m) noexcept nogil
+cdef int publish(mm_map *m) noexcept nogil
+cdef int topic_room(mm_map *m, const TreeRef *t, uint64_t bytes) noexcept nogil
+cdef int apply_op(mm_map *m, const TreeRef *t, uint8_t op, const uint8_t *k, size_t kn, const uint8_t *v, uint64_t vn, uint64_t expiry,
+                  int *had) noexcept nogil
+cdef int apply_delete(mm_map *m, const TreeRef *t, Path *path, const uint8_t *k, size_t kn, uint8_t op) noexcept nogil
+cdef int apply_message(mm_map *m, const TreeRef *t, const uint8_t *v, uint64_t vn) noexcept nogil
+cdef int apply_create(mm_map *m, const Action *a, TreeRef *ref) noexcept nogil
+cdef int apply_drop(mm_map *m, const Action *a) noexcept nogil

@@ -22,13 +22,14 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdint cimport uint8_t, uint32_t, uint64_t, int64_t
 from libc.string cimport memcpy, memset
 from posix.mman cimport munmap
-from memora.engine.commit cimport (TreeRef, replay, restore_entry, restore_message, restore_seal, restore_tree)
+from memora.engine.commit cimport TreeRef
 from memora.engine.descriptor cimport begin, put64
 from memora.engine.extents cimport extent_bytes
 from memora.engine.frames cimport reserve
 from memora.engine.layout cimport *
 from memora.engine.procs cimport lock_release
 from memora.engine.region cimport Region, take_lock
+from memora.engine.replay cimport replay, restore_entry, restore_message, restore_seal, restore_tree
 from memora.engine.status cimport error
 from memora.engine.sync cimport *
 from memora.engine.transaction cimport Cursor, Transaction

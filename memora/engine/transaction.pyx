@@ -457,8 +457,8 @@ cdef class Transaction:
                 return -1 - <int64_t>self.writes
         if newest <= self.s:
             return newest
-        # a newer change is not seen here: the catalog's own row of tree 0 tells the version at S
-        return <int64_t>(newest - newest) - 2 - <int64_t>self.s * 1000003
+        # the newest change is not seen here: nothing that is cached by a version may be used
+        return -2 - (<int64_t>self.s << 20)
 
     @property
     def store_now_ns(self) -> int:

@@ -1,0 +1,262 @@
+"""The database: what memora.open returns. One region and all its faces.
+
+It may be used from any thread, and after fork() in the child, too: the child joins the region as a process of its own at first
+use. Statements of execute() and single calls of keys, caches, topics and queues are each one commit, tried again inside when
+another commit was faster; `transaction()` makes many of them one.
+"""
+from __future__ import annotations
+
+import os
+import random
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from memora import errors, spaces
+from memora.cache.cache import Cache
+from memora.changes import Changes
+from memora.durations import seconds, size
+from memora.engine import region as regions_module
+from memora.engine.store import Store, check_name
+from memora.ipc.queues import Queue
+from memora.ipc.topics import Topic
+from memora.kv import KeySpace
+from memora.transaction import Rows, Tx
+
+RUN_TRIES = 1000
+FILE_OPTIONS = ("durability", "checkpoint_bytes", "recover")
+
+
+def open(name: str | os.PathLike, *, timeout: float | str = 5.0, max_bytes: int | str | None = None, ring_bytes: int | str | None = None,  # noqa: A001
+         region_dir: str | os.PathLike | None = None, create: bool = True, **file_options) -> Database:
+    """Open a database, creating it if there is none.
+
+    name: ":memory:" (this process and its forks), "shm:NAME" (shared memory under a name, until memora.remove), or the path of
+    a file. timeout: how long a commit waits for its turn. max_bytes: the cap of the region, half of its file system if not said;
+    ring_bytes: the size of the log that change feeds read (8 MB). Both count when the region is made. region_dir: another tmpfs directory
+    than /dev/shm. create=False: RegionError when there is no such region. For files also: durability ("off", "normal", "full")
+    and the other options of memora.persist.open_file.
+
+    RegionError: what was found is no region, damaged, or too new; RegionFull: no room for it.
+    """
+    name = os.fsdecode(name)
+    timeout_s = seconds(timeout, "timeout")
+    sizes = {key: size(value, key) for key, value in (("max_bytes", max_bytes), ("ring_bytes", ring_bytes)) if value is not None}
+    region_dir = None if region_dir is None else os.fsdecode(region_dir)
+    if name.startswith("sysv:"):
+        raise errors.NotSupportedError(f"{name!r}: System V regions come later; use 'shm:{name[5:]}'")
+    if name != ":memory:" and not name.startswith("shm:"):
+        if not name:
+            raise errors.ProgrammingError("a database needs a name: ':memory:', 'shm:NAME' or the path of a file")
+        from memora.persist import open_file
+        return Database(open_file(name, timeout_s=timeout_s, region_dir=region_dir, create=create, **sizes, **file_options), name)
+    unknown = [key for key in file_options if key not in FILE_OPTIONS]
+    if unknown:
+        raise TypeError(f"open() has no argument {unknown[0]!r}")
+    given = [key for key, value in file_options.items() if value is not None]
+    if given:
+        raise errors.ProgrammingError(f"{given[0]}= is for databases with a file; {name!r} has none")
+    return Database(Store.open(name, region_dir=region_dir, timeout_s=timeout_s, create=create, **sizes), name)
+
+
+def remove(name: str | os.PathLike, *, region_dir: str | os.PathLike | None = None):
+    """Take a named region away. Processes that have it open keep it until they close it; the name is free at once.
+
+    RegionError: there is none. A database with files is removed by removing its files when nobody has it open.
+    """
+    name = os.fsdecode(name)
+    if not name.startswith("shm:"):
+        raise errors.NotSupportedError(f"{name!r}: remove() takes 'shm:NAME' away; "
+                                       "a region without a name ends with its last process, a database with files by removing them")
+    regions_module.remove(check_name(name[4:]), None if region_dir is None else os.fsdecode(region_dir))
+
+
+def regions(*, region_dir: str | os.PathLike | None = None) -> list[str]:
+    """The names of this user's shared regions, as open() takes them, sorted."""
+    return ["shm:" + name for name in regions_module.names(None if region_dir is None else os.fsdecode(region_dir))]
+
+
+def connect(database: str | os.PathLike | Database, *args, **kwargs):
+    """A PEP 249 connection with sqlite3's signatures; see memora.dbapi.connect."""
+    from memora import dbapi
+    return dbapi.connect(database, *args, **kwargs)
+
+
+class Database:
+    """An open database. From memora.open(); `with` closes it at the end."""
+
+    def __init__(self, store: Store, name: str):
+        self.name = name
+        self._store = store
+        self._local = threading.local()     # one SQL session a thread
+        self._known = (-1, {})              # rows of the catalog at one version of it: (kind, name) -> row
+        self._registry = None
+
+    # ---- SQL
+
+    def execute(self, sql: str, params: Any = ()) -> Rows:
+        """Run one SQL statement; a change is committed when this returns. Rows come as they are read, from one snapshot.
+
+        BEGIN and the like are refused: use transaction(), or connect().
+        """
+        session = getattr(self._local, "session", None)
+        if session is None:
+            session = self._local.session = self.session()
+        result = session.execute(sql, params)
+        if session.in_transaction:
+            session.rollback()
+            raise errors.ProgrammingError("execute() commits every statement: use db.transaction(), or BEGIN on db.connect()")
+        return Rows(result)
+
+    def session(self):
+        """A SQL session of its own: the layer under connections and the shell."""
+        self._check()
+        from memora.sql.session import Session
+        return Session(self._store, virtual=self._virtual())
+
+    def connect(self, **options):
+        """A PEP 249 connection to this database, with the options of memora.connect; it does not close the database."""
+        from memora import dbapi
+        return dbapi.connect(self, **options)
+
+    def _virtual(self):
+        if self._registry is None:
+            from memora.virtual import registry
+            self._registry = registry(self._store)
+        return self._registry
+
+    # ---- transactions
+
+    def transaction(self, isolation: str = "serializable", read_only: bool = False) -> Tx:
+        """`with db.transaction() as tx:` reads one snapshot and commits at the end, or rolls back if the block raises.
+
+        The commit raises SerializationError if another one changed what was read (isolation "snapshot": does not look at that);
+        nothing was written then. Nothing is locked in between.
+        """
+        return Tx(self, isolation, read_only)
+
+    def run(self, fn: Callable[[Tx], Any], tries: int = RUN_TRIES) -> Any:
+        """fn(tx) in a transaction, committed, and again on a conflict, with growing pauses; returns what fn returned.
+
+        fn may run several times: what it does beside the transaction should bear that. SerializationError after `tries`.
+        """
+        if tries < 1:
+            raise ValueError(f"tries must be at least 1, not {tries}")
+        for n in range(tries):
+            try:
+                with self.transaction() as tx:
+                    result = fn(tx)
+                return result
+            except errors.SerializationError:
+                if n + 1 == tries:
+                    raise
+            # half the crowd waits longer than the others: without that they meet again
+            time.sleep(random.random() * min(0.05, 0.0002 * 2 ** min(n, 8)))
+
+    def snapshot(self) -> Tx:
+        """A read-only transaction: one commit, held still. Never fails for a conflict."""
+        return Tx(self, read_only=True)
+
+    # ---- spaces
+
+    def kv(self, name: str, pickle: bool = False) -> KeySpace:
+        """A key space: a mapping that every process shares. Made when the name is free.
+
+        pickle=True lets it hold what the value codec refuses, and unpickle what others wrote into it: only where you trust them.
+        ProgrammingError: the name is something else, or the space was made with another `pickle`.
+        """
+        return KeySpace(self._store, name, spaces.in_store(self._store, name, spaces.kv(pickle)), pickle)
+
+    def cache(self, name: str, ttl: float | str | None = None, max_bytes: int | str | None = None, evict: str | None = None) -> Cache:
+        """A cache, made when the name is free: with 64 MB, no time to live, and evict="clock", if nothing is said.
+
+        When it exists, what is given must be what it was made with; None takes what is stored.
+        """
+        return Cache(self._store, name, spaces.in_store(self._store, name, spaces.cached(ttl, max_bytes, evict)))
+
+    def topic(self, name: str, retain: int | str | None = None) -> Topic:
+        """A topic, made when the name is free; it keeps the newest messages that fit into `retain` bytes (4 MB)."""
+        return Topic(self._store, name, spaces.in_store(self._store, name, spaces.topic(retain)))
+
+    def queue(self, name: str) -> Queue:
+        """A queue, made when the name is free."""
+        return Queue(self._store, name, spaces.in_store(self._store, name, spaces.queue()))
+
+    def changes(self, name: str | Iterable[str] | None = None, since: int | None = None, pickle: bool = False) -> Changes:
+        """Follow what is committed: to one table or space, to several, or to all (None), in commit order.
+
+        since: the number of the last commit already known (Tx.commit_number, Tx.snapshot); None: from now on.
+        pickle: unpickle what is in key spaces made with pickle=True; else these values come as the bytes of the pickle.
+        """
+        return Changes(self._store, name, since, pickle)
+
+    def _known_rows(self, version):
+        known = self._known
+        if known[0] != version:
+            known = self._known = (version, {})
+        return known[1]
+
+    # ---- looking, and the end
+
+    @property
+    def commit_number(self) -> int:
+        """The number of the newest commit."""
+        return self._store.stats()["commit"]
+
+    def stats(self) -> dict:
+        """Numbers of the region: bytes, pages, the log, commits."""
+        return self._store.stats()
+
+    def processes(self) -> list[dict]:
+        """The attached processes: slot, generation, pid, alive, since, commits, conflicts, what."""
+        return self._store.processes()
+
+    def check(self) -> list[str]:
+        """Walk the whole region and name every broken invariant; empty = clean."""
+        self._check()
+        return self._store.check()
+
+    def close(self):
+        """Leave the region; every handle made from here raises ProgrammingError from now on. Idempotent."""
+        self._store.close()
+
+    @property
+    def closed(self) -> bool:
+        return self._store.closed
+
+    def _check(self):
+        if self._store.closed:
+            raise errors.ProgrammingError(f"database {self.name!r} is closed")
+
+    def __enter__(self):
+        self._check()
+        return self
+
+    def __exit__(self, *exception):
+        self.close()
+
+    def __repr__(self):
+        return f"<memora.Database {self.name!r}{', closed' if self.closed else ''}>"
+
+    # ---- not yet
+
+    def signal(self, name: str):
+        """Signals, locks, counters to wait for."""
+        raise errors.NotSupportedError("db.signal() comes later; wait on a topic or a queue meanwhile")
+
+    def serve(self, name: str, fn: Callable):
+        """Answer requests."""
+        raise errors.NotSupportedError("db.serve() comes later; a queue for requests and a topic for answers do it meanwhile")
+
+    def call(self, name: str, *args, **kwargs):
+        """Ask who serves."""
+        raise errors.NotSupportedError("db.call() comes later; a queue for requests and a topic for answers do it meanwhile")
+
+    def memoize(self, *args, **kwargs):
+        """Keep a function's results while what it read is unchanged."""
+        raise errors.NotSupportedError("db.memoize comes later; cache.get_or_set() does a part of it meanwhile")
+
+    def backup(self, path: str | os.PathLike):
+        """Write a copy."""
+        raise errors.NotSupportedError("db.backup() comes later")

@@ -1,0 +1,276 @@
+"""Ways to reach the rows of one table, and what they cost.
+
+From the conditions that can be tested once certain other relations have a row, those of the form "column op expression" are taken
+as terms; each index, and the rowid, is tried with the terms that fit its first columns. Costs are in units of one row read in a
+scan. Without statistics a table counts as a million rows, and an index column divides as SQLite assumes.
+"""
+from __future__ import annotations
+
+import math
+
+from . import bound, plan
+from .bound import Rel, RelColumn
+
+TABLE_ROWS = 1000000.0
+LOOKUP_COST = 3.0           # of fetching a row by its rowid from an index entry, in rows of a scan
+SEEK_COST = 4.0
+SUBQUERY_VALUES = 25.0
+FLIPPED = {"=": "=", "IS": "IS", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
+
+
+class Term:
+    """column op expr, taken from `condition`; expr is a list or a query for IN. needs: the relations that expr reads."""
+
+    __slots__ = ("column", "op", "expr", "affinity", "collation", "condition", "needs")
+
+    def __init__(self, column, op, expr, affinity, collation, condition, needs):
+        self.column, self.op, self.expr = column, op, expr
+        self.affinity, self.collation, self.condition, self.needs = affinity, collation, condition, needs
+
+
+class Path:
+    """One way: `node()` makes the plan node, `used` are the conditions it settles, order the columns it sorts by."""
+
+    __slots__ = ("cost", "rows", "make", "used", "order", "fixed", "unique")
+
+    def __init__(self, cost, rows, make, used=(), order=(), fixed=(), unique=False):
+        self.cost, self.rows, self.make, self.used = cost, rows, make, used
+        self.order, self.fixed, self.unique = list(order), set(fixed), unique
+
+
+def column_of(e, rel):
+    """The column of `rel` that an expression is, perhaps with a collation, or None."""
+    e = bound.resolve(e)
+    if type(e) is bound.Collated:
+        e = bound.resolve(e.operand)
+    if type(e) is bound.Col and e.rel is rel:
+        table = rel.table
+        if table is not None and e.index == table.rowid_column:
+            return -1
+        return e.index
+    return None
+
+
+def terms_of(rel, conditions):
+    """The terms about one relation."""
+    found = []
+    for condition in conditions:
+        kind = type(condition)
+        if kind is bound.Cmp and condition.op in FLIPPED:
+            for side, other, op in ((condition.left, condition.right, condition.op),
+                                    (condition.right, condition.left, FLIPPED[condition.op])):
+                column = column_of(side, rel)
+                if column is not None:
+                    needs = bound.deps(other)
+                    if rel not in needs:
+                        found.append(Term(column, op, other, condition.convert, condition.collate, condition, needs))
+        elif kind is bound.IsNull and not condition.negated:
+            column = column_of(condition.operand, rel)
+            if column is not None and column >= 0:
+                found.append(Term(column, "IS", bound.Const(None), 0, None, condition, set()))
+        elif kind is bound.InList:
+            column = column_of(condition.operand, rel)
+            if column is not None:
+                needs = set().union(*map(bound.deps, condition.items))
+                if rel not in needs:
+                    found.append(Term(column, "IN", condition.items, condition.convert, condition.collate, condition, needs))
+        elif kind is bound.InQuery and len(condition.operands) == 1:
+            column = column_of(condition.operands[0], rel)
+            if column is not None:
+                needs = set().union(*(bound.deps(ref) for ref in condition.query.outer))
+                if rel not in needs:
+                    found.append(Term(column, "IN", condition.query, condition.converts[0], condition.collates[0], condition,
+                                      needs))
+    return found
+
+
+def affinity_fits(affinity, column_affinity):
+    """Whether comparing with that affinity leaves the column's own values as they are."""
+    if affinity == 0:
+        return True
+    if affinity == 1:
+        return column_affinity == 1
+    return column_affinity >= 2
+
+
+def paths(rel, terms, conditions):
+    """All ways to read a table, given the terms whose needs are met. The whole scan is the first."""
+    table = rel.table
+    found = []
+    if rel.index_hint is None:
+        if table.has_rowid:
+            found.append(Path(TABLE_ROWS, TABLE_ROWS, lambda reverse=False: plan.TableScan(rel, reverse=reverse),
+                              order=[(-1, False, 0)], unique=True))
+            found.extend(rowid_paths(rel, terms))
+        else:
+            found.append(index_path(rel, table.primary_key, terms, False))
+            found.append(Path(TABLE_ROWS * 1.01, TABLE_ROWS,
+                              lambda reverse=False: plan.IndexScan(rel, table.primary_key, reverse=reverse),
+                              order=list(zip(table.primary_key.columns, table.primary_key.descending,
+                                             table.primary_key.collations))))
+    if rel.not_indexed:
+        return found
+    used = set(plan.used_columns(rel))
+    for index in table.indexes:
+        if rel.index_hint is not None and index is not rel.index_hint:
+            continue
+        if index.where is not None and not implied(index, rel, conditions):
+            continue
+        positions, _ = plan.index_positions(table, index)
+        covering = table.has_rowid and all(
+            i < 0 or i == table.rowid_column or positions[i] >= 0 for i in used)
+        found.append(index_path(rel, index, terms, covering))
+    return found
+
+
+def implied(index, rel, conditions):
+    """Whether the query asks for everything that a partial index asks for."""
+    wanted = getattr(index, "_bound_where", None)
+    return wanted is not None and False
+
+
+def in_list(term, column_affinity, collation, descending, make):
+    """Wraps a path around the list of an IN term; make(expr) is the scan for one value."""
+    values = Rel("rows", "IN", None, [RelColumn("value")])
+    value = bound.Col(values, 0)
+    query = term.expr if isinstance(term.expr, bound.Query) else None
+    exprs = None if query is not None else term.expr
+    node = plan.ValueList(values, exprs, query, term.affinity, collation, descending)
+    return plan.NestedLoop(node, make(value))
+
+
+def list_size(term):
+    return SUBQUERY_VALUES if isinstance(term.expr, bound.Query) else float(max(1, len(term.expr)))
+
+
+def rowid_paths(rel, terms):
+    mine = [t for t in terms if t.column == -1]
+    for t in mine:
+        if t.op in ("=", "IS"):
+            yield Path(SEEK_COST, 1.0, lambda reverse=False, t=t: plan.RowLookup(rel, t.expr), (t.condition,),
+                       fixed=(-1,), unique=True)
+        elif t.op == "IN":
+            size = list_size(t)
+            yield Path(SEEK_COST * size, size,
+                       lambda reverse=False, t=t: in_list(t, 3, 0, False, lambda value: plan.RowLookup(rel, value)),
+                       (t.condition,))
+    low = next((t for t in mine if t.op in (">", ">=")), None)
+    high = next((t for t in mine if t.op in ("<", "<=")), None)
+    if low or high:
+        rows = TABLE_ROWS / (16.0 if low and high else 4.0)
+        bounds = [None if t is None else (t.expr, t.op in ("<", ">")) for t in (low, high)]
+        yield Path(SEEK_COST + rows, rows,
+                   lambda reverse=False: plan.TableScan(rel, bounds[0], bounds[1], reverse),
+                   [t.condition for t in (low, high) if t], order=[(-1, False, 0)], unique=True)
+
+
+def index_path(rel, index, terms, covering):
+    """The best use of one index."""
+    table = rel.table
+    equal, used, fixed, lists = [], [], [], []
+    rows = TABLE_ROWS
+    loops = 1.0
+    low = high = None
+    for n, column in enumerate(index.columns):
+        if not isinstance(column, int):
+            break
+        affinity = table.columns[column].affinity if column >= 0 else 3
+        mine = [t for t in terms if t.column == column and affinity_fits(t.affinity, affinity)
+                and (t.collation is None or affinity >= 2 or t.collation == index.collations[n])]
+        term = next((t for t in mine if t.op in ("=", "IS")), None)
+        if term is not None:
+            equal.append((term, index.descending[n]))
+            used.append(term.condition)
+            fixed.append(column)
+        else:
+            term = next((t for t in mine if t.op == "IN"), None)
+            if term is not None:
+                equal.append((term, index.descending[n]))
+                used.append(term.condition)
+                lists.append(n)
+                loops *= list_size(term)
+            else:
+                low = next((t for t in mine if t.op in (">", ">=")), None)
+                high = next((t for t in mine if t.op in ("<", "<=")), None)
+                break
+        rows = 10.0 if n == 0 else max(rows - 1.0, 2.0)
+    whole = len(equal) == len(index.columns)
+    primary = index is table.primary_key
+    unique = (index.unique and whole and all(t.op == "=" for t, _ in equal))
+    if unique:
+        rows = 1.0
+    rows *= loops
+    if low or high:
+        rows /= 16.0 if low and high else 4.0
+        used = used + [t.condition for t in (low, high) if t]
+    per_row = 1.1 if covering else 1.0 if primary else LOOKUP_COST
+    if not equal and not low and not high:
+        # a covering index is shorter than its table
+        cost = TABLE_ROWS * (0.9 if covering else 1.0 if primary else 1.0 + LOOKUP_COST)
+    else:
+        cost = SEEK_COST * loops + rows * per_row
+    order = []
+    if not lists:
+        columns = list(index.columns) + ([-1] if table.has_rowid and not index.unique else [])
+        downs = list(index.descending) + [False]
+        collations = list(index.collations) + [0]
+        for n in range(len(equal), len(columns)):
+            if not isinstance(columns[n], int):
+                break
+            column = -1 if columns[n] == table.rowid_column else columns[n]
+            order.append((column, downs[n], collations[n]))
+
+    def make(reverse=False):
+        def scan(values):
+            parts = []
+            for n, (term, _) in enumerate(equal):
+                if n in values:
+                    parts.append((values[n], False, 0))
+                else:
+                    parts.append((term.expr, term.op == "IS", term.affinity))
+            affinity = low.affinity if low else high.affinity if high else 0
+            return plan.IndexScan(rel, index, parts, (low.expr, low.op == ">") if low else None,
+                                  (high.expr, high.op == "<") if high else None, affinity, reverse, covering)
+
+        def nested(places, values):
+            if not places:
+                return scan(values)
+            n = places[0]
+            term, descending = equal[n]
+            return in_list(term, 0, index.collations[n], False,
+                           lambda value: nested(places[1:], {**values, n: value}))
+        return nested(lists, {})
+
+    return Path(cost, rows, make, used, order, fixed, unique)
+
+
+def order_direction(path, rel, order):
+    """Whether a path's order is that of the terms of ORDER BY: 1 forward, -1 in reverse, 0 it is not."""
+    direction = 0
+    at = 0
+    for o in order:
+        column = column_of(o.expr, rel)
+        if column is None:
+            return 1 if not bound.deps(o.expr) else 0
+        if column in path.fixed:
+            continue
+        if path.unique and at >= len(path.order):
+            break
+        if at >= len(path.order) or o.nulls:
+            return 0
+        have, descending, collation = path.order[at]
+        affinity = rel.table.columns[column].affinity if column >= 0 else 3
+        if have != column or (collation != o.collation and affinity < 2):
+            return 0
+        wanted = 1 if descending == o.descending else -1
+        if direction and wanted != direction:
+            return 0
+        direction = wanted
+        at += 1
+        if column == -1:
+            break
+    return direction or 1
+
+
+def sort_cost(rows):
+    return rows * math.log2(rows + 2.0) * 0.3

@@ -1,0 +1,520 @@
+"""Expressions after binding: names are columns of relations, functions are known, affinity and collation are settled.
+
+Each node has `affinity` (None: the expression has none), `collation` (None: it says nothing) and `explicit`, whether the
+collation was asked for with COLLATE. `kids` names the attributes that hold expressions.
+
+A `Col` can be *forwarded*: when a query in FROM is merged into the outer one, or rows are grouped, the relation that it
+names is gone, and `replaced` is what stands for it. That reaches references inside of nested queries, too, wherever they are.
+"""
+from __future__ import annotations
+
+
+class Bound:
+    __slots__ = ()
+    kids = ()
+    affinity = None
+    collation = None
+    explicit = False
+    decltype = None
+
+    def key(self):
+        """A hashable form that is equal for expressions that mean the same."""
+        parts = [type(self).__name__]
+        for name in self.__slots__:
+            value = getattr(self, name)
+            if isinstance(value, Bound):
+                parts.append(value.key())
+            elif isinstance(value, (list, tuple)):
+                parts.append(tuple(v.key() if isinstance(v, Bound) else v for v in value))
+            elif value is not None and type(value).__hash__ is None:
+                parts.append(id(value))
+            else:
+                parts.append((type(value), value))
+        return tuple(parts)
+
+    def children(self):
+        found = []
+        for name in self.kids:
+            value = getattr(self, name)
+            if value is None:
+                continue
+            if isinstance(value, (list, tuple)):
+                found.extend(v for v in value if v is not None)
+            else:
+                found.append(value)
+        return found
+
+    def mapped(self, function):
+        """The same node over `function(child)` for each child."""
+        if not self.kids:
+            return self
+        copy = object.__new__(type(self))
+        for name in self.__slots__:
+            setattr(copy, name, getattr(self, name))
+        for name in self.kids:
+            value = getattr(self, name)
+            if isinstance(value, (list, tuple)):
+                setattr(copy, name, [None if v is None else function(v) for v in value])
+            elif value is not None:
+                setattr(copy, name, function(value))
+        return copy
+
+
+class Const(Bound):
+    __slots__ = ("value",)
+
+    def __init__(self, value):
+        self.value = value
+
+
+class Param(Bound):
+    __slots__ = ("index",)
+
+    def __init__(self, index):
+        self.index = index
+
+
+class Col(Bound):
+    """Column `index` of a relation; -1 is the rowid."""
+
+    __slots__ = ("rel", "index", "replaced", "affinity", "collation", "decltype")
+
+    def __init__(self, rel, index):
+        self.rel, self.index, self.replaced = rel, index, None
+        if index >= 0:
+            column = rel.columns[index]
+            self.affinity, self.collation, self.decltype = column.affinity, column.collation, column.decltype
+        else:
+            self.affinity, self.collation, self.decltype = 3, 0, "INTEGER"
+        rel.refs.append(self)
+
+    def key(self):
+        if self.replaced is not None:
+            return self.replaced.key()
+        return ("Col", id(self.rel), self.index)
+
+
+class Held(Bound):
+    """A value that some other node computes: see Let."""
+
+    __slots__ = ("affinity", "collation", "explicit")
+
+    def __init__(self, like=None):
+        self.affinity = like.affinity if like is not None else None
+        self.collation = like.collation if like is not None else None
+        self.explicit = like.explicit if like is not None else False
+
+    def key(self):
+        return ("Held", id(self))
+
+
+class Let(Bound):
+    """`first` is computed once into `held`; the value is that of `body`."""
+
+    __slots__ = ("held", "first", "body")
+    kids = ("first", "body")
+
+    def __init__(self, held, first, body):
+        self.held, self.first, self.body = held, first, body
+
+
+class Negate(Bound):
+    __slots__ = ("operand",)
+    kids = ("operand",)
+
+    def __init__(self, operand):
+        self.operand = operand
+
+
+class BitNot(Negate):
+    __slots__ = ()
+
+    def key(self):
+        return ("BitNot", self.operand.key())
+
+
+class Plus(Bound):
+    """Unary plus: the value without its column's affinity."""
+
+    __slots__ = ("operand", "collation", "explicit")
+    kids = ("operand",)
+
+    def __init__(self, operand):
+        self.operand, self.collation, self.explicit = operand, operand.collation, operand.explicit
+
+
+class Collated(Bound):
+    """operand COLLATE collation."""
+
+    __slots__ = ("operand", "collation", "affinity", "decltype")
+    kids = ("operand",)
+    explicit = True
+
+    def __init__(self, operand, collation):
+        self.operand, self.collation = operand, collation
+        self.affinity, self.decltype = operand.affinity, operand.decltype
+
+
+class Arith(Bound):
+    __slots__ = ("op", "left", "right")
+    kids = ("left", "right")
+
+    def __init__(self, op, left, right):
+        self.op, self.left, self.right = op, left, right
+
+
+class Concat(Bound):
+    __slots__ = ("left", "right")
+    kids = ("left", "right")
+
+    def __init__(self, left, right):
+        self.left, self.right = left, right
+
+
+class Cmp(Bound):
+    """left op right, `convert` being the affinity that both sides get and `collate` the collation."""
+
+    __slots__ = ("op", "left", "right", "convert", "collate")
+    kids = ("left", "right")
+
+    def __init__(self, op, left, right, convert, collate):
+        self.op, self.left, self.right, self.convert, self.collate = op, left, right, convert, collate
+
+
+class CmpRows(Bound):
+    __slots__ = ("op", "left", "right", "converts", "collates", "query")
+    kids = ("left", "right")
+
+    def __init__(self, op, left, right, converts, collates):
+        self.op, self.left, self.right, self.converts, self.collates = op, left, right, converts, collates
+        self.query = None
+
+
+class And(Bound):
+    __slots__ = ("terms",)
+    kids = ("terms",)
+
+    def __init__(self, terms):
+        self.terms = terms
+
+
+class Or(Bound):
+    __slots__ = ("terms",)
+    kids = ("terms",)
+
+    def __init__(self, terms):
+        self.terms = terms
+
+
+class Not(Bound):
+    __slots__ = ("operand",)
+    kids = ("operand",)
+
+    def __init__(self, operand):
+        self.operand = operand
+
+
+class IsNull(Bound):
+    __slots__ = ("operand", "negated")
+    kids = ("operand",)
+
+    def __init__(self, operand, negated):
+        self.operand, self.negated = operand, negated
+
+
+class IsTruth(Bound):
+    __slots__ = ("operand", "wanted", "negated")
+    kids = ("operand",)
+
+    def __init__(self, operand, wanted, negated):
+        self.operand, self.wanted, self.negated = operand, wanted, negated
+
+
+class Case(Bound):
+    __slots__ = ("conditions", "results", "otherwise")
+    kids = ("conditions", "results", "otherwise")
+
+    def __init__(self, conditions, results, otherwise):
+        self.conditions, self.results, self.otherwise = conditions, results, otherwise
+
+
+class Coalesce(Bound):
+    __slots__ = ("args",)
+    kids = ("args",)
+
+    def __init__(self, args):
+        self.args = args
+
+
+class Cast(Bound):
+    __slots__ = ("operand", "affinity", "decltype")
+    kids = ("operand",)
+
+    def __init__(self, operand, affinity, decltype):
+        self.operand, self.affinity, self.decltype = operand, affinity, decltype
+
+
+class Call(Bound):
+    """A scalar function of `functions.SCALARS`."""
+
+    __slots__ = ("function", "args", "collate")
+    kids = ("args",)
+
+    def __init__(self, function, args, collate):
+        self.function, self.args, self.collate = function, args, collate
+
+    def key(self):
+        if not self.function.deterministic:
+            return ("Call", id(self))
+        return ("Call", self.function.name, tuple(a.key() for a in self.args), self.collate)
+
+
+class PythonCall(Bound):
+    """A function in Python; `own` is one of ours, whose errors pass through; `now` gets the statement's clock."""
+
+    __slots__ = ("name", "function", "args", "own", "clock", "deterministic")
+    kids = ("args",)
+
+    def __init__(self, name, function, args, own=False, clock=False, deterministic=False):
+        self.name, self.function, self.args, self.own, self.clock = name, function, args, own, clock
+        self.deterministic = deterministic
+
+    def key(self):
+        return ("PythonCall", self.name, tuple(a.key() for a in self.args))
+
+
+class InList(Bound):
+    __slots__ = ("operand", "items", "convert", "collate")
+    kids = ("operand", "items")
+
+    def __init__(self, operand, items, convert, collate):
+        self.operand, self.items, self.convert, self.collate = operand, items, convert, collate
+
+
+class InQuery(Bound):
+    __slots__ = ("operands", "query", "converts", "collates")
+    kids = ("operands",)
+
+    def __init__(self, operands, query, converts, collates):
+        self.operands, self.query, self.converts, self.collates = operands, query, converts, collates
+
+    def key(self):
+        return ("InQuery", id(self))
+
+
+class Exists(Bound):
+    __slots__ = ("query",)
+
+    def __init__(self, query):
+        self.query = query
+
+    def key(self):
+        return ("Exists", id(self))
+
+
+class Scalar(Bound):
+    """A scalar subquery; `held` take the further columns of a row value."""
+
+    __slots__ = ("query", "affinity", "collation", "held")
+
+    def __init__(self, query, affinity, collation):
+        self.query, self.affinity, self.collation, self.held = query, affinity, collation, []
+
+    def key(self):
+        return ("Scalar", id(self.query))
+
+
+class Row(Bound):
+    """A row value; only comparisons, IN and assignments take one."""
+
+    __slots__ = ("items",)
+    kids = ("items",)
+
+    def __init__(self, items):
+        self.items = items
+
+
+class Agg(Bound):
+    """A call of an aggregate function, before grouping replaces it by a slot."""
+
+    __slots__ = ("kind", "name", "args", "distinct", "condition", "collate")
+    kids = ("args", "condition")
+
+    def __init__(self, kind, name, args, distinct, condition, collate):
+        self.kind, self.name, self.args, self.distinct = kind, name, args, distinct
+        self.condition, self.collate = condition, collate
+
+
+# --- relations and queries ---------------------------------------------------------------------------------------
+
+class RelColumn:
+    __slots__ = ("name", "affinity", "collation", "decltype", "hidden")
+
+    def __init__(self, name, affinity=None, collation=None, decltype=None, hidden=False):
+        self.name, self.affinity, self.collation, self.decltype, self.hidden = name, affinity, collation, decltype, hidden
+
+
+class Rel:
+    """Something in FROM. kind: "table" (table), "query" (query), "python" (rows), "rows" (kept by an operator), "recursive"
+    (feedback of a common table), "function" (table-valued)."""
+
+    __slots__ = ("kind", "name", "alias", "columns", "refs", "table", "query", "rows", "index_hint", "not_indexed",
+                 "shared", "cte", "args")
+
+    def __init__(self, kind, name, alias, columns):
+        self.kind, self.name, self.alias, self.columns, self.refs = kind, name, alias, columns, []
+        self.table = self.query = self.rows = self.index_hint = self.shared = self.cte = None
+        self.not_indexed, self.args = False, ()
+
+    def __repr__(self):
+        return f"<Rel {self.alias or self.name}>"
+
+
+class Leaf:
+    __slots__ = ("rel",)
+
+    def __init__(self, rel):
+        self.rel = rel
+
+    def rels(self):
+        return [self.rel]
+
+
+class JoinNode:
+    """kind: INNER CROSS LEFT RIGHT FULL; on: the conditions."""
+
+    __slots__ = ("left", "right", "kind", "on")
+
+    def __init__(self, left, right, kind, on):
+        self.left, self.right, self.kind, self.on = left, right, kind, on
+
+    def rels(self):
+        return self.left.rels() + self.right.rels()
+
+
+class Order:
+    """A term of ORDER BY; nulls: 0 default, -1 first, 1 last (where that is not the default)."""
+
+    __slots__ = ("expr", "descending", "nulls", "collation")
+
+    def __init__(self, expr, descending, nulls, collation):
+        self.expr, self.descending, self.nulls, self.collation = expr, descending, nulls, collation
+
+
+class Query:
+    """The base of bound queries. names, exprs: the result; outer: references to relations of enclosing queries."""
+
+    def __init__(self):
+        self.names, self.exprs, self.outer, self.order_by = [], [], [], []
+        self.limit = self.offset = None
+
+
+class Select(Query):
+    """from_: a tree of Leaf and JoinNode or None; where, having: lists of conditions."""
+
+    def __init__(self):
+        super().__init__()
+        self.from_, self.where, self.group_by, self.having = None, [], None, []
+        self.aggregates, self.distinct, self.group_rel, self.bare, self.follow = [], False, None, [], -1
+
+
+class SetQuery(Query):
+    """left op right; the result's columns are those of `rel`, which an operator fills."""
+
+    def __init__(self, op, left, right):
+        super().__init__()
+        self.op, self.left, self.right, self.rel = op, left, right, None
+
+
+class ValuesQuery(Query):
+    def __init__(self, rows):
+        super().__init__()
+        self.rows, self.rel = rows, None
+
+
+class RecursiveQuery(Query):
+    """A recursive common table: `first` and `steps`, which read `feedback`; distinct for UNION."""
+
+    def __init__(self, first, feedback, distinct):
+        super().__init__()
+        self.first, self.feedback, self.distinct, self.steps, self.rel = first, feedback, distinct, [], None
+
+
+def resolve(e):
+    """What an expression is after forwarding."""
+    while type(e) is Col and e.replaced is not None:
+        e = e.replaced
+    return e
+
+
+def walk(e):
+    """The expression and all below it; nested queries are not entered."""
+    e = resolve(e)
+    yield e
+    for child in e.children():
+        yield from walk(child)
+
+
+def query_of(e):
+    return getattr(e, "query", None)
+
+
+def deps(e):
+    """All relations that an expression reads, those read by its subqueries from outside included."""
+    found = set()
+    for part in walk(e):
+        if type(part) is Col:
+            found.add(part.rel)
+        else:
+            query = query_of(part)
+            if query is not None:
+                for ref in query.outer:
+                    found |= deps(ref)
+    return found
+
+
+def is_constant(e):
+    """Whether the value cannot change within one execution."""
+    for part in walk(e):
+        if type(part) in (Col, Held):
+            return False
+        query = query_of(part)
+        if query is not None:
+            return False
+        if type(part) is Call and not part.function.deterministic:
+            return False
+        if type(part) is PythonCall and not part.deterministic:
+            return False
+    return True
+
+
+def conjuncts(e):
+    """The terms of a chain of AND."""
+    if type(e) is And:
+        found = []
+        for term in e.terms:
+            found.extend(conjuncts(term))
+        return found
+    return [e]
+
+
+# --- the rules of comparison ------------------------------------------------------------------------------------
+
+def comparison_affinity(left, right):
+    """The affinity that a comparison gives both sides, as `types` numbers it; 0 is none."""
+    a, b = left.affinity, right.affinity
+    if a is not None and b is not None:
+        return 2 if a >= 2 or b >= 2 else 0
+    both = a if a is not None else b
+    return 0 if both is None else min(both, 2)
+
+
+def comparison_collation(left, right):
+    """An explicit COLLATE first, then a column's; the left side before the right one."""
+    if left.explicit:
+        return left.collation
+    if right.explicit:
+        return right.collation
+    if left.collation is not None:
+        return left.collation
+    return right.collation or 0

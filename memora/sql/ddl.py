@@ -1,0 +1,302 @@
+"""CREATE, DROP and ALTER: changes of the catalog. Each is part of the transaction like any other write."""
+from __future__ import annotations
+
+from ..engine import catalog as engine_catalog
+from ..errors import NotSupportedError, OperationalError
+from . import ast, dml, sequence
+from .catalog import SCHEMA_NAMES, Table, View, fold, index_of, table_of
+from .parser import parse
+from .queries import QueryBinder
+
+
+class Change:
+    """One statement's work on the catalog: session gives schema and transaction."""
+
+    def __init__(self, session, transaction, environment):
+        self.session, self.transaction, self.environment = session, transaction, environment
+        self.schema = environment.schema
+        self.seq = self.schema.next_seq()
+
+    def put(self, kind, name, tree, sql, **more):
+        engine_catalog.put(self.transaction, name, {"kind": kind, "name": name, "tree": tree, "sql": sql, "seq": self.seq,
+                                                    **more})
+        self.seq += 1
+
+    def exists(self, name, kind):
+        """Raises if the name is taken; the words depend on what is to be made."""
+        found = self.schema.rows.get(fold(name))
+        if found is None:
+            return
+        if kind == "index" and found["kind"] == "index":
+            raise OperationalError(f"index {name} already exists")
+        if found["kind"] == "index":
+            raise OperationalError(f"there is already an index named {name}")
+        if kind == "index":
+            raise OperationalError(f"there is already a table named {name}")
+        if kind == "trigger":
+            raise OperationalError(f"trigger {name} already exists")
+        raise OperationalError(f"{'view' if found['kind'] == 'view' else 'table'} {name} already exists")
+
+
+def check_name(name):
+    if fold(name.name).startswith("sqlite_"):
+        raise OperationalError(f"object name reserved for internal use: {name.name}")
+    if name.schema is not None and fold(name.schema) not in ("main", "temp"):
+        raise OperationalError(f"unknown database {name.schema}")
+
+
+def create_table(change, node):
+    name = node.table
+    check_name(name)
+    if node.temporary or (name.schema and fold(name.schema) == "temp"):
+        raise NotSupportedError("temporary tables")
+    if node.options:
+        raise NotSupportedError("CREATE TABLE ... WITH (options)")
+    if node.if_not_exists and fold(name.name) in change.schema.rows:
+        return 0
+    change.exists(name.name, "table")
+    rows = None
+    if node.select is not None:
+        node, rows = as_select(change, node)
+    table = table_of(node)
+    for constraint in table.checks:
+        check_expression(change, table, constraint.expr)
+    if table.autoincrement and change.schema.get(sequence.NAME) is None:
+        change.put("table", sequence.NAME, change.transaction.create_tree(), sequence.SQL)
+    table.tree = change.transaction.create_tree()
+    change.put("table", name.name, table.tree, node.sql)
+    for n, key in enumerate(table.keys):
+        change.put("index", f"sqlite_autoindex_{name.name}_{n + 1}", change.transaction.create_tree(), None, table=name.name)
+    change.session.schema_changed()
+    if rows:
+        change.session.insert_rows(name.name, rows)
+    return 0
+
+
+def as_select(change, node):
+    """CREATE TABLE AS: the table that the result columns describe, and its rows."""
+    result = change.session.select_rows(node.select)
+    types = {None: "", 0: "", 1: "TEXT", 2: "NUM", 3: "INT", 4: "REAL"}
+    columns = []
+    for name, affinity in result.shape:
+        columns.append(f"{quoted(name)} {types[affinity]}".rstrip())
+    sql = f"CREATE TABLE {quoted(node.table.name)}(" + ",".join(columns) + ")"
+    made = parse(sql)
+    return made, result.rows
+
+
+def quoted(name):
+    """An identifier as SQL text, in quotes if it needs them."""
+    if name.isidentifier() and name.isascii() and not is_keyword(name):
+        return name
+    return '"' + name.replace('"', '""') + '"'
+
+
+def is_keyword(name):
+    try:
+        parse(f"SELECT 1 AS {name}")
+        parse(f"SELECT {name} FROM t")
+        parse(f"CREATE TABLE t({name})")
+    except OperationalError:
+        return True
+    return False
+
+
+def check_expression(change, table, expr):
+    binder = QueryBinder(change.environment)
+    scope = dml.Scope()
+    scope.rels.append(dml.own_rel(table))
+    binder.expr(expr, scope)
+
+
+def create_index(change, node):
+    check_name(node.index)
+    if node.if_not_exists and fold(node.index.name) in change.schema.rows:
+        return 0
+    found = change.schema.get(node.table.name)
+    if fold(node.table.name) in SCHEMA_NAMES:
+        raise OperationalError(f"table {node.table.name} may not be indexed")
+    if isinstance(found, View):
+        raise OperationalError("views may not be indexed")
+    if not isinstance(found, Table):
+        raise OperationalError(f"no such table: main.{node.table.name}")
+    change.exists(node.index.name, "index")
+    index = index_of(node, found)
+    for column in index.columns:
+        if not isinstance(column, int):
+            check_expression(change, found, column)
+    if index.where is not None:
+        check_expression(change, found, index.where)
+    index.tree = change.transaction.create_tree()
+    change.put("index", index.name, index.tree, node.sql, table=found.name)
+    dml.build_index(change.environment, change.transaction, found, index)
+    change.session.schema_changed()
+    return 0
+
+
+def create_view(change, node):
+    check_name(node.view)
+    if node.temporary:
+        raise NotSupportedError("temporary views")
+    if node.if_not_exists and fold(node.view.name) in change.schema.rows:
+        return 0
+    change.exists(node.view.name, "view")
+    if node.params:
+        raise OperationalError("parameters are not allowed in views")
+    change.put("view", node.view.name, 0, node.sql)
+    change.session.schema_changed()
+    return 0
+
+
+def create_trigger(change, node):
+    check_name(node.trigger)
+    if node.if_not_exists and fold(node.trigger.name) in change.schema.rows:
+        return 0
+    found = change.schema.get(node.table.name)
+    change.exists(node.trigger.name, "trigger")
+    if not isinstance(found, (Table, View)):
+        raise OperationalError(f"no such table: main.{node.table.name}")
+    if isinstance(found, View) and node.time != "INSTEAD OF":
+        raise OperationalError(f"cannot create {node.time or 'BEFORE'} trigger on view: {found.name}")
+    if isinstance(found, Table) and node.time == "INSTEAD OF":
+        raise OperationalError(f"cannot create INSTEAD OF trigger on table: {found.name}")
+    if node.temporary:
+        raise NotSupportedError("temporary triggers")
+    change.put("trigger", node.trigger.name, 0, node.sql, table=found.name)
+    change.session.schema_changed()
+    return 0
+
+
+def drop(change, node):
+    name = node.name.name
+    row = change.schema.rows.get(fold(name))
+    kind = node.kind.lower()
+    if kind not in ("table", "index", "view", "trigger"):
+        raise NotSupportedError(f"DROP {node.kind}")
+    if row is None or (row["kind"] != kind and not {row["kind"], kind} <= {"table", "view"}):
+        if node.if_exists:
+            return 0
+        shown = name if node.name.schema is None else f"{node.name.schema}.{name}"
+        raise OperationalError(f"no such {kind}: {shown}")
+    if row["kind"] != kind:
+        raise OperationalError(f"use DROP {row['kind'].upper()} to delete {row['kind']} {row['name']}")
+    if fold(name).startswith("sqlite_"):
+        raise OperationalError(f"table {name} may not be dropped" if kind == "table" else
+                               "index associated with UNIQUE or PRIMARY KEY constraint cannot be dropped")
+    transaction = change.transaction
+    if kind == "table":
+        for other in list(change.schema.indexes.get(fold(name), ())):
+            transaction.drop_tree(other["tree"])
+            engine_catalog.delete(transaction, other["name"])
+        sequence.forget(change.schema, transaction, name)
+    if kind in ("table", "view"):
+        for other in change.schema.triggers.get(fold(name), ()):
+            engine_catalog.delete(transaction, other["name"])
+    if kind in ("table", "index"):
+        transaction.drop_tree(row["tree"])
+    engine_catalog.delete(transaction, row["name"])
+    change.session.schema_changed()
+    return 0
+
+
+def reindex(change, node):
+    """REINDEX: builds the named index, those of the named table, of a collation, or all, once more."""
+    target = node.target
+    tables = [change.schema.get(row["name"]) for row in change.schema.rows.values() if row["kind"] == "table"]
+    chosen = [(t, i) for t in tables for i in t.indexes]
+    if target is not None:
+        name = fold(target.name)
+        named = [(t, i) for t, i in chosen if name in (fold(i.name), fold(t.name))]
+        if not named and change.schema.rows.get(name, {}).get("kind") != "table":
+            if name.upper() not in ("BINARY", "NOCASE", "RTRIM"):
+                raise OperationalError("unable to identify the object to be reindexed")
+            named = chosen
+        chosen = named
+    for table, index in chosen:
+        row = dict(change.schema.rows[fold(index.name)])
+        change.transaction.drop_tree(index.tree)
+        row["tree"] = change.transaction.create_tree()
+        engine_catalog.put(change.transaction, index.name, row)
+        fresh = type(index)(index.name, table, row["tree"], index.columns, index.collations, index.descending,
+                            index.unique, index.origin, index.where, index.sql, index.conflict)
+        dml.build_index(change.environment, change.transaction, table, fresh)
+    if chosen:
+        change.session.schema_changed()
+    return 0
+
+
+def add_column(change, node):
+    """ALTER TABLE ADD COLUMN: only the catalog changes; older records have the default."""
+    table = dml.target(change.environment, node.table)
+    column = node.column
+    for constraint in column.constraints:
+        if isinstance(constraint, ast.PrimaryKeyConstraint):
+            raise OperationalError("Cannot add a PRIMARY KEY column")
+        if isinstance(constraint, ast.UniqueConstraint):
+            raise OperationalError("Cannot add a UNIQUE column")
+    sql = insert_column(table, node.sql)
+    new = table_of(parse(sql))
+    added = new.columns[-1]
+    if added.not_null and new.defaults[-1] is None and change.session.has_rows(table):
+        raise OperationalError("Cannot add a NOT NULL column with default value NULL")
+    if added.default is not None and new.defaults[-1] is None and not is_null(added.default):
+        raise OperationalError("Cannot add a column with non-constant default")
+    row = dict(change.schema.rows[fold(table.name)])
+    row["sql"] = sql
+    engine_catalog.put(change.transaction, table.name, row)
+    change.session.schema_changed()
+    return 0
+
+
+def is_null(expr):
+    return isinstance(expr, ast.Literal) and expr.value is None
+
+
+def insert_column(table, text):
+    """The table's SQL with a column definition added behind the last column, before table constraints and options."""
+    statement = parse(table.sql)
+    if statement.constraints:
+        # the definition goes before the first constraint, whose place the parser knows
+        at = min(c.pos for c in statement.constraints)
+        if at > 0:
+            head, tail = table.sql[:at].rstrip(), table.sql[at:]
+            return f"{head} {text}, {tail}" if head.endswith(",") else f"{head}, {text} {tail}"
+    at = table.sql.rindex(")")
+    return f"{table.sql[:at].rstrip()}, {text}{table.sql[at:]}"
+
+
+def rename_table(change, node):
+    """ALTER TABLE RENAME TO. Views and triggers that name the table are left as they are."""
+    table = dml.target(change.environment, node.table)
+    check_name(ast.TableName(node.name))
+    if fold(node.name) != fold(table.name):
+        change.exists(node.name, "table")
+    transaction = change.transaction
+    row = dict(change.schema.rows[fold(table.name)])
+    body = table.sql[table.sql.index("("):]
+    engine_catalog.delete(transaction, row["name"])
+    row["name"], row["sql"] = node.name, f"CREATE TABLE {always_quoted(node.name)}{body}"
+    engine_catalog.put(transaction, node.name, row)
+    for index_row in change.schema.indexes.get(fold(table.name), ()):
+        index_row = dict(index_row)
+        engine_catalog.delete(transaction, index_row["name"])
+        index_row["table"] = node.name
+        if index_row["sql"] is None:
+            number = index_row["name"].rpartition("_")[2]
+            index_row["name"] = f"sqlite_autoindex_{node.name}_{number}"
+        else:
+            index_row["sql"] = renamed_index(index_row["sql"], node.name)
+        engine_catalog.put(transaction, index_row["name"], index_row)
+    change.session.schema_changed()
+    return 0
+
+
+def always_quoted(name):
+    return '"' + name.replace('"', '""') + '"'
+
+
+def renamed_index(sql, name):
+    statement = parse(sql)
+    at = statement.table.pos
+    end = sql.index("(", at)
+    return f"{sql[:at]}{always_quoted(name)}{sql[end:]}"

@@ -1,0 +1,371 @@
+"""INSERT, UPDATE and DELETE: from the syntax tree to a program that writes."""
+from __future__ import annotations
+
+from ..errors import NotSupportedError, OperationalError
+from . import ast, bound, plan, sequence
+from .binder import Scope
+from .bound import JoinNode, Leaf, Rel, RelColumn
+from .catalog import SCHEMA_NAMES, Table, View, fold
+from .compile import Compiler
+from .planner import Planner
+from .queries import QueryBinder
+from .record import SlotSource
+from .runtime import Context
+from .writer import Delete, IndexBuild, IndexWriter, Insert, TableWriter, Update, Upsert
+
+
+class WriteProgram:
+    """A prepared change. run(transaction, values) -> rows changed; `work` is the Insert, Update or Delete that does it."""
+
+    def __init__(self, context, work, writer, ops, columns, is_insert):
+        self.context, self.work, self.writer, self.ops = context, work, writer, ops
+        self.columns, self.is_insert = columns, is_insert
+        self.busy = False
+
+    def run(self, transaction, values):
+        context = self.context
+        context.start(transaction, values)
+        try:
+            return self.work.run()
+        finally:
+            context.stop(self.ops)
+
+    @property
+    def returned(self):
+        return self.work.returned
+
+    @property
+    def lastrowid(self):
+        return self.writer.last_rowid if self.is_insert and self.work.inserted else None
+
+
+def target(environment, name):
+    """The table that a statement may change."""
+    if name.schema is not None and fold(name.schema) not in ("main", "temp"):
+        raise OperationalError(f"no such table: {name.schema}.{name.name}")
+    found = environment.schema.get(name.name)
+    if isinstance(found, View):
+        raise OperationalError(f"cannot modify {found.name} because it is a view")
+    if fold(name.name) in SCHEMA_NAMES:
+        raise OperationalError(f"table {name.name} may not be modified")
+    if not isinstance(found, Table):
+        if found is not None and found["kind"] != "index":
+            raise NotSupportedError(f"{name.name} is a {found['kind']}: SQL cannot change it yet")
+        raise OperationalError(f"no such table: {name.name}")
+    if found.triggers:
+        raise NotSupportedError(f"triggers do not run yet, and {found.name} has {found.triggers[0]['name']}")
+    return found
+
+
+def make_writer(c, binder, table):
+    """The TableWriter of a table, with its indexes and checks compiled."""
+    none = Scope()
+    columns = []
+    for i, column in enumerate(table.columns):
+        default = c.expr(binder.expr(column.default, none)) if column.default is not None else None
+        type_ = (column.decltype or "").upper() if table.strict else None
+        columns.append((column.name, column.affinity, column.not_null or None, default, type_))
+    writer = TableWriter(c.context, table.name, table.tree, table.version, columns, table.rowid_column, table.has_rowid,
+                         table.rowid_conflict, table.defaults)
+    rel = own_rel(table)
+    c.sources[rel] = (writer.row, None)
+    scope = Scope()
+    scope.rels.append(rel)
+    indexes = [index_writer(c, binder, index, scope) for index in table.indexes]
+    checks = [(c.expr(binder.expr(check.expr, scope)), check.name or check.text) for check in table.checks]
+    primary = None if table.has_rowid else index_writer(c, binder, table.primary_key, scope)
+    counter = sequence.Counter(c.environment.schema, table) if table.autoincrement else None
+    writer.complete(indexes, checks, primary, counter)
+    return writer
+
+
+def own_rel(table):
+    rel = Rel("table", table.name, None, [RelColumn(k.name, k.affinity, k.collation, k.decltype) for k in table.columns])
+    rel.table = table
+    return rel
+
+
+def index_writer(c, binder, index, scope):
+    numbers, exprs = [], []
+    for column in index.columns:
+        if isinstance(column, int):
+            numbers.append(column)
+            exprs.append(None)
+        else:
+            numbers.append(None)
+            exprs.append(c.expr(binder.expr(column, scope)))
+    where = None if index.where is None else c.expr(binder.expr(index.where, scope))
+    if None in numbers:
+        message = f"UNIQUE constraint failed: index '{index.name}'"
+    else:
+        message = "UNIQUE constraint failed: " + ", ".join(
+            f"{index.table.name}.{plan.column_name(index.table, n)}" for n in numbers)
+    return IndexWriter(index.tree, numbers, exprs, list(index.collations), [bool(d) for d in index.descending], index.unique,
+                       where, index.conflict, message)
+
+
+def start(environment, statement):
+    binder = QueryBinder(environment)
+    planner = Planner()
+    c = Compiler(Context(len(statement.params)), planner)
+    c.environment = environment
+    return binder, planner, c
+
+
+def returning(binder, c, nodes, rel, source):
+    """(result expressions, column names) of RETURNING, or (None, None)."""
+    if nodes is None:
+        return None, None
+    scope = Scope()
+    scope.rels.append(rel)
+    columns = binder.result_columns(nodes, scope, None)
+    c.sources[rel] = (source, None)
+    return [c.expr(e) for _, e in columns], tuple(name for name, _ in columns)
+
+
+# --- INSERT ------------------------------------------------------------------------------------------------------
+
+def insert(environment, node):
+    """The WriteProgram of an INSERT or REPLACE."""
+    binder, planner, c = start(environment, node)
+    table = target(environment, node.table)
+    scope = Scope()
+    if node.with_ is not None:
+        scope = binder.with_scope(node.with_, scope)
+    if node.columns is None:
+        places = list(range(len(table.columns)))
+    else:
+        places = [insert_place(table, name) for name in node.columns]
+    writer = make_writer(c, binder, table)
+    if node.source is None:
+        op, values, places = plan.SingleRow().build(c), [], []
+    else:
+        op, values = insert_source(binder, planner, c, node, scope)
+        if len(values) != len(places):
+            if node.columns is None:
+                raise OperationalError(
+                    f"table {table.name} has {len(table.columns)} columns but {len(values)} values were supplied")
+            raise OperationalError(f"{len(values)} values for {len(places)} columns")
+    sources, rowid = [None] * len(table.columns), None
+    for place, e in zip(places, values):
+        if place < 0:
+            if table.rowid_column >= 0:
+                sources[table.rowid_column] = sources[table.rowid_column] or e
+            else:
+                rowid = rowid or e
+        elif sources[place] is None:
+            # a column that is named twice takes the first value, as in SQLite
+            sources[place] = e
+    none = Scope()
+    for i, column in enumerate(table.columns):
+        if sources[i] is None:
+            sources[i] = c.expr(binder.expr(column.default, none) if column.default is not None else bound.Const(None))
+    rel = own_rel(table)
+    rel.alias = node.alias
+    upsert = make_upsert(binder, c, node, table, rel, writer) if node.upserts else None
+    results, columns = returning(binder, c, node.returning, rel, writer.new)
+    work = Insert(op, writer, sources, rowid, node.or_action, results, upsert)
+    return WriteProgram(c.context, work, writer, c.ops, columns, True)
+
+
+def insert_place(table, name):
+    place = table.find(name)
+    if place is None:
+        raise OperationalError(f"table {table.name} has no column named {name}")
+    return place
+
+
+def insert_source(binder, planner, c, node, scope):
+    query = binder.select(node.source, scope)
+    found = planner.query(query)
+    if type(query) is bound.ValuesQuery:
+        root = found.root.build(c)
+        return root, c.exprs(found.exprs)
+    # The rows are taken whole before the first is written: cursors do not outlive a write, and the source may be the target.
+    rel = QueryBinder.query_rel(query, None, None)
+    columns = [bound.Col(rel, i) for i in range(len(query.exprs))]
+    root = plan.Materialize(rel, found, query).build(c)
+    return root, c.exprs(columns)
+
+
+def make_upsert(binder, c, node, table, rel, writer):
+    if len(node.upserts) > 1:
+        raise NotSupportedError("more than one ON CONFLICT clause")
+    clause = node.upserts[0]
+    targets = None
+    if clause.target:
+        targets = [upsert_target(table, clause)]
+    if clause.assignments is None:
+        return Upsert(targets, [], None, None, None, len(table.columns))
+    excluded = Rel("rows", "excluded", "excluded", rel.columns)
+    source = SlotSource()
+    scope = Scope()
+    scope.rels += [rel, excluded]
+    c.sources[rel] = (writer.old, None)
+    c.sources[excluded] = (source, None)
+    columns, exprs = assignments(binder, c, table, clause.assignments, scope)
+    where = None if clause.where is None else c.expr(binder.expr(clause.where, scope))
+    return Upsert(targets, columns, exprs, where, source, len(table.columns))
+
+
+def upsert_target(table, clause):
+    """The position in table.indexes of the key that ON CONFLICT (...) names; -1 is the row's own key."""
+    names = []
+    for item in clause.target:
+        expr = item.expr
+        place = table.find(expr.name) if isinstance(expr, ast.Column) else None
+        if place is None:
+            raise OperationalError("ON CONFLICT clause does not match any PRIMARY KEY or UNIQUE constraint")
+        names.append(table.rowid_column if place == -1 and table.rowid_column >= 0 else place)
+    if table.has_rowid and names in ([table.rowid_column], [-1]):
+        return -1
+    if not table.has_rowid and set(names) == set(table.primary_key.columns):
+        return -1
+    for i, index in enumerate(table.indexes):
+        if index.unique and set(index.columns) == set(names) and len(index.columns) == len(names):
+            return i
+    raise OperationalError("ON CONFLICT clause does not match any PRIMARY KEY or UNIQUE constraint")
+
+
+def bind_assignments(binder, table, nodes, scope):
+    """[(column, bound expression)] of SET."""
+    found = []
+    for node in nodes:
+        places = []
+        for name in node.columns:
+            place = table.find(name)
+            if place == -1 and table.rowid_column >= 0:
+                place = table.rowid_column
+            if place is None:
+                raise OperationalError(f"no such column: {name}")
+            if place < 0:
+                raise NotSupportedError(f"UPDATE of {name} in a table without INTEGER PRIMARY KEY")
+            places.append(place)
+        value = binder.any(node.value, scope)
+        if len(places) == 1:
+            values = [value]
+            if type(value) is bound.Row:
+                raise OperationalError(f"1 columns assigned {len(value.items)} values")
+        elif type(value) is bound.Row:
+            values = value.items
+        elif type(value) is bound.Scalar:
+            values = binder.spread(value)
+        else:
+            values = [value]
+        if len(values) != len(places):
+            raise OperationalError(f"{len(places)} columns assigned {len(values)} values")
+        found.extend(zip(places, values))
+    return found            # in order, so that the last assignment of a column counts
+
+
+def assignments(binder, c, table, nodes, scope):
+    pairs = bind_assignments(binder, table, nodes, scope)
+    return [place for place, _ in pairs], [c.expr(e) for _, e in pairs]
+
+
+# --- UPDATE and DELETE -------------------------------------------------------------------------------------------
+
+def change_query(binder, environment, node, table):
+    """(query, scope, rel): the rows that UPDATE or DELETE is about, as a query without result columns."""
+    base = Scope()
+    if node.with_ is not None:
+        base = binder.with_scope(node.with_, base)
+    query = bound.Select()
+    scope = Scope(base, query)
+    rel = binder.table_rel(table, node.table)
+    scope.rels.append(rel)
+    query.from_ = Leaf(rel)
+    if getattr(node, "source", None) is not None:
+        query.from_ = JoinNode(query.from_, binder.source(node.source, scope, query), "INNER", [])
+    if node.where is not None:
+        scope.clause = "where"
+        query.where.extend(bound.conjuncts(binder.expr(node.where, scope)))
+    for n, term in enumerate(node.order_by):
+        query.order_by.append(binder.order_term(term, n, query, scope))
+    return binder.limits(query, node, base), scope, rel
+
+
+def key_columns(table, rel):
+    if table.has_rowid:
+        return [bound.Col(rel, -1)]
+    return [bound.Col(rel, i) for i in table.primary_key.columns]
+
+
+def update(environment, node):
+    """The WriteProgram of an UPDATE."""
+    binder, planner, c = start(environment, node)
+    table = target(environment, node.table.table)
+    query, scope, rel = change_query(binder, environment, node, table)
+    pairs = bind_assignments(binder, table, node.assignments, scope)
+    keys = key_columns(table, rel)
+    joined = node.source is not None
+    query.exprs = keys + ([e for _, e in pairs] if joined else [])
+    writer = make_writer(c, binder, table)
+    found = planner.query(query)
+    root = found.root.build(c)
+    exprs = c.exprs(found.exprs)
+    columns = [place for place, _ in pairs]
+    if joined:
+        work = Update(root, writer, exprs[:len(keys)], exprs[len(keys):])
+        values = []
+    else:
+        work = Update(root, writer, exprs, None)
+        c.sources[rel] = (writer.old, None)
+        values = c.exprs([e for _, e in pairs])
+    results, names = returning(binder, c, node.returning, rel, writer.new)
+    work.setup(columns, values, node.or_action, results)
+    return WriteProgram(c.context, work, writer, c.ops, names, False)
+
+
+def delete(environment, node):
+    """The WriteProgram of a DELETE."""
+    binder, planner, c = start(environment, node)
+    table = target(environment, node.table.table)
+    query, scope, rel = change_query(binder, environment, node, table)
+    query.exprs = key_columns(table, rel)
+    writer = make_writer(c, binder, table)
+    found = planner.query(query)
+    root = found.root.build(c)
+    exprs = c.exprs(found.exprs)
+    work = Delete(root, writer, exprs, None)
+    results, names = returning(binder, c, node.returning, rel, writer.old)
+    work.setup(results)
+    return WriteProgram(c.context, work, writer, c.ops, names, False)
+
+
+def query_plan(environment, node):
+    """The plan of the rows that a statement reads, for EXPLAIN; None if it reads none."""
+    binder, planner = QueryBinder(environment), Planner()
+    if isinstance(node, ast.Select):
+        return planner.query(binder.select(node, None)).root
+    if isinstance(node, (ast.Update, ast.Delete)):
+        table = target(environment, node.table.table)
+        query, scope, rel = change_query(binder, environment, node, table)
+        query.exprs = key_columns(table, rel)
+        if isinstance(node, ast.Update):
+            bind_assignments(binder, table, node.assignments, scope)
+        return planner.query(query).root
+    if isinstance(node, ast.Insert) and node.source is not None:
+        scope = Scope()
+        if node.with_ is not None:
+            scope = binder.with_scope(node.with_, scope)
+        return planner.query(binder.select(node.source, scope)).root
+    return None
+
+
+def build_index(environment, transaction, table, index):
+    """Enters all rows of a table into a new index."""
+    binder = QueryBinder(environment)
+    c = Compiler(Context(0), Planner())
+    c.environment = environment
+    writer = make_writer(c, binder, table)
+    rel = own_rel(table)
+    c.sources[rel] = (writer.row, None)
+    scope = Scope()
+    scope.rels.append(rel)
+    work = IndexBuild(writer, index_writer(c, binder, index, scope))
+    c.context.start(transaction, ())
+    try:
+        work.run()
+    finally:
+        c.context.stop(c.ops)

@@ -1,0 +1,174 @@
+"""PRAGMA: what tools read about the schema, and the few settings that mean something here.
+
+A pragma that SQLite does not know does nothing, as there. One that it knows and that would promise something here which is not
+so raises NotSupportedError.
+"""
+from __future__ import annotations
+
+from ..errors import NotSupportedError
+from .catalog import Table, View, fold
+from .types import BLOB, INTEGER, NUMERIC, REAL, TEXT
+
+COLLATION_NAMES = ("BINARY", "NOCASE", "RTRIM")
+TYPE_NAMES = {BLOB: "BLOB", TEXT: "TEXT", NUMERIC: "NUM", INTEGER: "INT", REAL: "REAL", None: ""}
+
+
+def _columns(environment, name):
+    """(name, type, not null, default, place in the primary key) of a table's or view's columns."""
+    found = environment.schema.get(name) if name is not None else None
+    if isinstance(found, Table):
+        return [(c.name, c.decltype or "", int(bool(c.not_null)), c.default_text, c.primary) for c in found.columns]
+    if isinstance(found, View):
+        from .queries import QueryBinder
+        from . import ast
+        binder = QueryBinder(environment)
+        query = binder.select(ast.Select(ast.SelectCore((ast.ResultColumn(ast.Star()),),
+                                                        source=ast.TableRef(ast.TableName(name)))), None)
+        return [(n, e.decltype or TYPE_NAMES[e.affinity], 0, None, 0) for n, e in zip(query.names, query.exprs)]
+    return []
+
+
+def table_info(environment, name):
+    rows = [(i, *column) for i, column in enumerate(_columns(environment, name))]
+    return ("cid", "name", "type", "notnull", "dflt_value", "pk"), rows
+
+
+def table_xinfo(environment, name):
+    rows = [(i, *column, 0) for i, column in enumerate(_columns(environment, name))]
+    return ("cid", "name", "type", "notnull", "dflt_value", "pk", "hidden"), rows
+
+
+def _table(environment, name):
+    found = environment.schema.get(name) if name is not None else None
+    return found if isinstance(found, Table) else None
+
+
+def index_list(environment, name):
+    table = _table(environment, name)
+    indexes = list(table.indexes) if table is not None else []
+    rows = [(i, index.name, int(index.unique), index.origin, int(index.where is not None))
+            for i, index in enumerate(reversed(indexes))]
+    return ("seq", "name", "unique", "origin", "partial"), rows
+
+
+def _index_columns(environment, name):
+    index = environment.schema.index(name) if name is not None else None
+    if index is None:
+        return
+    table = index.table
+    for n, column in enumerate(index.columns):
+        number = column if isinstance(column, int) else -2
+        shown = table.columns[number].name if number >= 0 else None
+        yield n, number, shown, int(index.descending[n]), COLLATION_NAMES[index.collations[n]], 1
+    if table.has_rowid:
+        yield len(index.columns), -1, None, 0, "BINARY", 0
+    else:
+        at = len(index.columns)
+        for column in table.primary_key.columns:
+            if column not in index.columns:
+                yield at, column, table.columns[column].name, 0, COLLATION_NAMES[table.columns[column].collation], 0
+                at += 1
+
+
+def index_info(environment, name):
+    rows = [(seq, cid, shown) for seq, cid, shown, _, _, key in _index_columns(environment, name) if key]
+    return ("seqno", "cid", "name"), rows
+
+
+def index_xinfo(environment, name):
+    return ("seqno", "cid", "name", "desc", "coll", "key"), list(_index_columns(environment, name))
+
+
+def foreign_key_list(environment, name):
+    table = _table(environment, name)
+    rows = []
+    if table is not None:
+        for i, (key, columns) in enumerate(reversed(table.foreign_keys)):
+            for n, column in enumerate(columns):
+                to = key.parent_columns[n] if key.parent_columns else None
+                rows.append((i, n, key.parent, column, to, key.on_update or "NO ACTION", key.on_delete or "NO ACTION",
+                             key.match or "NONE"))
+    return ("id", "seq", "table", "from", "to", "on_update", "on_delete", "match"), rows
+
+
+def table_list(environment, name=None):
+    rows = [("main", "sqlite_schema", "table", 5, 0, 0)]
+    for row in environment.schema.rows.values():
+        if row["kind"] in ("table", "view") and (name is None or fold(name) == fold(row["name"])):
+            found = environment.schema.get(row["name"])
+            table = isinstance(found, Table)
+            rows.append(("main", row["name"], row["kind"], len(_columns(environment, row["name"])),
+                         int(table and not found.has_rowid), int(table and found.strict)))
+    return ("schema", "name", "type", "ncol", "wr", "strict"), rows
+
+
+def database_list(environment, name=None):
+    return ("seq", "name", "file"), [(0, "main", environment.file or "")]
+
+
+def collation_list(environment, name=None):
+    return ("seq", "name"), list(enumerate(reversed(COLLATION_NAMES)))
+
+
+def function_list(environment, name=None):
+    from .functions import SCALARS
+    rows = [(f.name, 1, "s", "utf8", f.most if f.least == f.most else -1, 0x200000 if f.deterministic else 0)
+            for f in SCALARS.values()]
+    return ("name", "builtin", "type", "enc", "narg", "flags"), rows
+
+
+READERS = {"table_info": table_info, "table_xinfo": table_xinfo, "index_list": index_list, "index_info": index_info,
+           "index_xinfo": index_xinfo, "foreign_key_list": foreign_key_list, "table_list": table_list,
+           "database_list": database_list, "collation_list": collation_list, "function_list": function_list}
+
+# What asking tells, and the values that may be set because they change nothing that is promised here.
+FIXED = {"encoding": ("UTF-8", {"utf-8", "utf8"}), "page_size": (4096, {4096}), "foreign_keys": (0, {0, "off", "false", "no"}),
+         "recursive_triggers": (0, {0, "off"}), "case_sensitive_like": (None, {0, "off"}),
+         "auto_vacuum": (0, {0, "none"}), "read_uncommitted": (0, {0, "off"}), "legacy_alter_table": (0, {0, "off"}),
+         "defer_foreign_keys": (0, {0, "off"})}
+# Settings of SQLite's files and memory that have no counterpart: they may be set to anything and nothing changes.
+HINTS = {"cache_size", "cache_spill", "mmap_size", "temp_store", "threads", "automatic_index", "optimize", "shrink_memory",
+         "journal_size_limit", "wal_autocheckpoint", "secure_delete", "soft_heap_limit", "hard_heap_limit", "analysis_limit",
+         "busy_timeout", "locking_mode", "journal_mode", "synchronous"}
+
+
+def read(environment, name, value=None):
+    """(columns, rows) of a pragma that reads, for pragma_NAME(value) in FROM."""
+    name = fold(name)
+    reader = READERS.get(name)
+    if reader is None:
+        raise NotSupportedError(f"PRAGMA {name}")
+    return reader(environment, None if value is None else str(value))
+
+
+def run(session, environment, node):
+    """(columns, rows) of a PRAGMA statement; columns is None if it returns nothing."""
+    name = fold(node.name)
+    if name in READERS:
+        return read(environment, name, node.value)
+    if name in ("user_version", "application_id"):
+        if node.given:
+            raise NotSupportedError(f"PRAGMA {name} = {node.value}: it cannot be stored yet")
+        return (name,), [(0,)]
+    if name == "schema_version":
+        return (name,), [(session.schema_number(),)]
+    if name in ("integrity_check", "quick_check"):
+        problems = session.check()
+        return (name,), [(p,) for p in problems] or [("ok",)]
+    if name == "foreign_key_check":
+        raise NotSupportedError("PRAGMA foreign_key_check: foreign keys are not enforced yet")
+    if name in FIXED:
+        current, allowed = FIXED[name]
+        if node.given:
+            value = node.value.lower() if isinstance(node.value, str) else node.value
+            if value not in allowed:
+                raise NotSupportedError(f"PRAGMA {name} = {node.value}")
+            return None, []
+        return (name,), [(current,)] if current is not None else []
+    if name in HINTS:
+        handler = session.settings.get(name)
+        if handler is not None:
+            value = handler(node.value if node.given else None)
+            return (name,), [] if value is None else [(value,)]
+        return None, []
+    return None, []

@@ -1,0 +1,119 @@
+"""A prepared query that can be started, and the result that a statement hands out."""
+from cpython.tuple cimport PyTuple_New, PyTuple_SET_ITEM
+from cpython.ref cimport Py_INCREF
+
+from memora.engine.transaction cimport Transaction
+from memora.sql.runtime cimport Context, Expr, Op
+from memora.sql.types cimport Value, to_python
+
+
+cdef class Program:
+    """An operator tree with its result expressions. One execution at a time: `busy` while rows may still be asked for."""
+
+    cdef readonly Context context
+    cdef Op root
+    cdef list exprs, ops
+    cdef Py_ssize_t width
+    cdef public bint busy
+
+    def __cinit__(self, Context context, Op root, list exprs, list ops):
+        self.context, self.root, self.exprs, self.ops = context, root, exprs, ops
+        self.width = len(exprs)
+
+    cpdef start(self, Transaction transaction, values):
+        """Begins an execution over a transaction, with all parameters by index."""
+        self.context.start(transaction, values)
+        self.busy = True
+        self.root.open()
+
+    cdef object fetch(self):
+        """The next row as a tuple, or None at the end."""
+        cdef Value v
+        cdef Py_ssize_t i
+        cdef tuple row
+        cdef object o
+        if not self.root.next():
+            return None
+        row = PyTuple_New(self.width)
+        for i in range(self.width):
+            (<Expr>self.exprs[i]).eval(&v)
+            o = to_python(&v)
+            Py_INCREF(o)
+            PyTuple_SET_ITEM(row, i, o)
+        return row
+
+    cpdef finish(self):
+        """Ends an execution and lets go of cursors, kept rows and the transaction."""
+        if self.busy:
+            self.context.stop(self.ops)
+            self.busy = False
+
+
+cdef class Result:
+    """What `Session.execute` returns: an iterator of tuples and what is known about them.
+
+    columns: names of the result columns, None if the statement has no rows; decltypes: declared types, by column;
+    rowcount: rows changed, -1 for others than INSERT, UPDATE, DELETE; lastrowid: rowid of the last inserted row, or None;
+    kind: "select", "insert", "update", "delete", "begin", ... A SELECT is lazy: outside of a transaction it holds its own
+    snapshot until the rows are exhausted or it is closed.
+    """
+
+    cdef readonly tuple columns, decltypes
+    cdef readonly object rowcount, lastrowid
+    cdef readonly str kind
+    cdef Program program
+    cdef Transaction own               # a read transaction to end with the rows
+    cdef object kept                   # an iterator, once rows were taken into memory
+    cdef object __weakref__
+
+    def __init__(self, kind, columns=None, decltypes=None, rowcount=-1, lastrowid=None, rows=None, Program program=None,
+                 Transaction own=None):
+        self.kind, self.columns, self.decltypes, self.rowcount, self.lastrowid = kind, columns, decltypes, rowcount, lastrowid
+        self.program, self.own = program, own
+        if rows is not None:
+            self.kept = iter(rows)
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        cdef object row
+        if self.program is not None:
+            try:
+                row = self.program.fetch()
+            except BaseException:
+                self.close()
+                raise
+            if row is None:
+                self.close()
+                raise StopIteration
+            return row
+        if self.kept is not None:
+            return next(self.kept)
+        raise StopIteration
+
+    @property
+    def open(self):
+        """Whether rows are still to be computed."""
+        return self.program is not None
+
+    def settle(self):
+        """Computes all rows that are left and keeps them: the transaction is about to change or to end."""
+        if self.program is not None:
+            rows = list(self)
+            self.kept = iter(rows)
+
+    def close(self):
+        """Ends the result; it has no more rows. May be called again."""
+        cdef Program program = self.program
+        cdef Transaction own = self.own
+        self.program = None
+        self.kept = None
+        self.own = None
+        if program is not None:
+            program.finish()
+        if own is not None:
+            own.rollback()
+
+    def __del__(self):
+        self.close()

@@ -1,0 +1,55 @@
+"""C face of rows: where an expression reads its columns from, and the record format of `record.pyx`."""
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+
+from memora.engine.codec cimport Buf, KeyPart
+from memora.sql.types cimport Value
+
+
+cdef class Source:
+    cdef bint null_row                 # the missing side of an outer join: every column is NULL
+    cdef int column(self, int i, Value *out) except -1
+    cdef int rowid_value(self, Value *out) except -1
+
+
+cdef class SlotSource(Source):
+    cdef Value *slots
+    cdef int count
+    cdef int column(self, int i, Value *out) except -1
+
+
+cdef class RecordSource(Source):
+    cdef readonly int columns
+    cdef int rowid_column              # the column that is the rowid itself, or -1
+    cdef int64_t rowid
+    cdef const uint8_t *p
+    cdef size_t n
+    cdef int stored, parsed            # columns in the record, headers read so far
+    cdef size_t head, body             # where the next header and its body begin
+    cdef uint64_t *kinds
+    cdef size_t *offsets
+    cdef Value *defaults               # for columns younger than the record
+    cdef list keep
+    cdef Buf copy
+    cdef int load(self, const uint8_t *p, size_t n) except -1
+    cdef int load_copy(self, const uint8_t *p, size_t n) except -1
+    cdef int column(self, int i, Value *out) except -1
+    cdef int parse(self, int i) except -1
+
+
+cdef int record_encode(Buf *b, const Value *values, int count, uint32_t version) except -1
+cdef int key_put(Buf *b, const Value *v, int collation, bint descending) except -1
+cdef int key_part_value(const KeyPart *part, Value *out) except -1
+
+cdef inline void rowid_key(int64_t rowid, uint8_t *out) noexcept nogil:
+    """Eight bytes that sort as the rowid does."""
+    cdef uint64_t u = <uint64_t>rowid ^ (<uint64_t>1 << 63)
+    cdef int i
+    for i in range(8):
+        out[7 - i] = <uint8_t>(u >> (8 * i))
+
+cdef inline int64_t key_rowid(const uint8_t *p) noexcept nogil:
+    cdef uint64_t u = 0
+    cdef int i
+    for i in range(8):
+        u = (u << 8) | p[i]
+    return <int64_t>(u ^ (<uint64_t>1 << 63))

@@ -1,0 +1,72 @@
+"""The base classes of a running statement: its context, expressions, operators and the memory that they share."""
+from libc.stdint cimport int64_t, uint8_t, uint64_t
+
+from memora.engine.codec cimport Buf
+from memora.engine.transaction cimport Transaction
+from memora.sql.types cimport Value
+
+
+cdef class Context:
+    cdef public Transaction transaction
+    cdef public object session
+    cdef uint64_t epoch                # one execution of the statement
+    cdef Value *params
+    cdef readonly int param_count
+    cdef list keep
+    cdef public int64_t changes, total_changes, last_rowid
+    cdef object clock
+    cdef uint64_t clock_epoch
+    cpdef bind(self, object values)
+    cpdef start(self, Transaction transaction, object values)
+    cpdef stop(self, list ops)
+
+
+cdef class Expr:
+    cdef int eval(self, Value *out) except -1
+    cdef int test(self) except -1
+
+
+cdef class Op:
+    cdef int open(self) except -1
+    cdef int next(self) except -1
+    cdef int close(self) except -1
+
+
+cdef class Arena:
+    cdef void **blocks
+    cdef int count, room
+    cdef uint8_t *at
+    cdef size_t left
+    cdef size_t used
+    cdef void *take(self, size_t n) except NULL
+    cdef void clear(self) noexcept
+    cdef int keep_value(self, const Value *v, Value *out) except -1
+
+
+cdef struct Entry:
+    uint64_t hash
+    size_t offset
+    size_t n
+
+
+cdef class KeyTable:
+    cdef Buf bytes
+    cdef Entry *entries
+    cdef readonly int64_t count
+    cdef int64_t room
+    cdef int64_t *slots
+    cdef uint64_t mask
+    cdef int64_t find(self, const uint8_t *p, size_t n) noexcept
+    cdef int64_t insert(self, const uint8_t *p, size_t n, bint *fresh) except -1
+    cdef void clear(self) noexcept
+
+
+cdef struct SortItem:
+    uint64_t head                      # the key's first eight bytes as a number
+    const uint8_t *key
+    size_t n
+    void *row
+
+cdef void make_item(SortItem *item, const uint8_t *key, size_t n, void *row) noexcept nogil
+cdef int compare_items(const SortItem *a, const SortItem *b) noexcept nogil
+cdef int sort_items(SortItem *items, size_t n) except -1

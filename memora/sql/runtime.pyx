@@ -1,0 +1,334 @@
+"""What every running statement is made of.
+
+A prepared statement is a tree of operators (`Op`) over a tree of expressions (`Expr`), both built once and run many times.
+An operator stands on a row when `next` returned 1; expressions then read that row through the `Source` objects that the
+operator moves. So a row is never copied on its way up: only sorting, grouping and hashing keep values, in an `Arena`.
+
+MEMORY   text that an expression yields is good until that expression is evaluated again, or the source that it came
+         from moves. Whoever keeps a value longer copies it (`Arena.keep_value`).
+EPOCH    `Context.epoch` grows with each execution; results of subqueries that do not depend on outer rows are kept for
+         one epoch.
+"""
+from libc.stdlib cimport calloc, free, malloc, realloc
+from libc.string cimport memcmp, memcpy, memset
+
+from memora.engine.codec cimport buf_free, buf_init, buf_put
+from memora.sql.types cimport T_NULL, T_TEXT, from_python, truth
+
+from memora.errors import ProgrammingError
+
+
+cdef class Context:
+    """The parameters, transaction and clock of one execution.
+
+    param_count: how many parameters the statement has.
+    """
+
+    def __cinit__(self, int param_count=0):
+        self.param_count = param_count
+        self.params = <Value *>calloc(param_count + 1, sizeof(Value))
+        if self.params == NULL:
+            raise MemoryError()
+        self.keep = []
+
+    def __dealloc__(self):
+        free(self.params)
+
+    cpdef bind(self, object values):
+        """Sets all parameters from a sequence, in index order."""
+        cdef int i
+        self.keep = []
+        for i in range(self.param_count):
+            try:
+                from_python(values[i], &self.params[i], self.keep)
+            except ProgrammingError as error:
+                raise ProgrammingError(f"Error binding parameter {i + 1}: {error}") from None
+
+    cpdef start(self, Transaction transaction, object values):
+        """Begins an execution."""
+        self.transaction = transaction
+        self.epoch += 1
+        if self.param_count:
+            self.bind(values)
+
+    cpdef stop(self, list ops):
+        """Ends it: the operators let go of what they hold."""
+        cdef Py_ssize_t i
+        for i in range(len(ops)):
+            (<Op>ops[i]).close()
+        self.transaction = None
+
+    def now(self):
+        """The statement's time: one moment for each execution."""
+        if self.clock is None or self.clock_epoch != self.epoch:
+            from memora.sql.dates import now_ms
+            self.clock = now_ms()
+            self.clock_epoch = self.epoch
+        return self.clock
+
+
+cdef class Expr:
+    """An expression; `eval` fills a value, `test` says 1 true, 0 false, 2 NULL."""
+
+    cdef int eval(self, Value *out) except -1:
+        raise NotImplementedError(type(self).__name__)
+
+    cdef int test(self) except -1:
+        cdef Value v
+        self.eval(&v)
+        return truth(&v)
+
+
+cdef class Op:
+    """An operator. `open` begins a run (again and again in a nested loop), `next` returns 1 on a row and 0 at the
+    end, `close` lets go of memory."""
+
+    cdef int open(self) except -1:
+        raise NotImplementedError(type(self).__name__)
+
+    cdef int next(self) except -1:
+        raise NotImplementedError(type(self).__name__)
+
+    cdef int close(self) except -1:
+        return 0
+
+
+cdef enum:
+    BLOCK = 1 << 14
+
+
+cdef class Arena:
+    """Memory that is given out in pieces and taken back at once; pieces never move."""
+
+    def __dealloc__(self):
+        self.clear()
+        free(self.blocks)
+
+    cdef void *take(self, size_t n) except NULL:
+        cdef size_t size
+        cdef void *p
+        n = (n + 7) & ~<size_t>7
+        if n > self.left:
+            size = BLOCK if self.count < 8 else BLOCK << 6
+            if size < n:
+                size = n
+            if self.count == self.room:
+                self.room = self.room * 2 + 8
+                p = realloc(self.blocks, self.room * sizeof(void *))
+                if p == NULL:
+                    raise MemoryError()
+                self.blocks = <void **>p
+            p = malloc(size)
+            if p == NULL:
+                raise MemoryError(f"no memory for {size} bytes of rows, {self.used} are held")
+            self.blocks[self.count] = p
+            self.count += 1
+            self.at = <uint8_t *>p
+            self.left = size
+        p = self.at
+        self.at += n
+        self.left -= n
+        self.used += n
+        return p
+
+    cdef void clear(self) noexcept:
+        cdef int i
+        for i in range(self.count):
+            free(self.blocks[i])
+        self.count = 0
+        self.left = 0
+        self.used = 0
+        self.at = NULL
+
+    cdef int keep_value(self, const Value *v, Value *out) except -1:
+        """Copies a value, and its bytes into the arena."""
+        cdef void *p
+        out[0] = v[0]
+        if v.tag >= T_TEXT:
+            p = self.take(v.n + 1)
+            memcpy(p, v.u.p, v.n)
+            out.u.p = <const uint8_t *>p
+        return 0
+
+
+cdef inline uint64_t hash_bytes(const uint8_t *p, size_t n) noexcept nogil:
+    cdef uint64_t h = 0x9E3779B97F4A7C15ULL ^ n, w
+    while n >= 8:
+        memcpy(&w, p, 8)
+        h = (h ^ w) * 0xD6E8FEB86659FD93ULL
+        h ^= h >> 32
+        p += 8
+        n -= 8
+    if n:
+        w = 0
+        memcpy(&w, p, n)
+        h = (h ^ w) * 0xD6E8FEB86659FD93ULL
+        h ^= h >> 32
+    h *= 0xD6E8FEB86659FD93ULL
+    return h ^ (h >> 29)
+
+
+cdef class KeyTable:
+    """A set of byte strings that numbers them 0, 1, 2... in the order of their arrival: open addressing, linear
+    probing, at most half full."""
+
+    def __cinit__(self):
+        buf_init(&self.bytes)
+
+    def __dealloc__(self):
+        buf_free(&self.bytes)
+        free(self.entries)
+        free(self.slots)
+
+    cdef int64_t find(self, const uint8_t *p, size_t n) noexcept:
+        """The number of the key, or -1."""
+        cdef uint64_t h, i
+        cdef int64_t at
+        cdef Entry *e
+        if self.count == 0:
+            return -1
+        h = hash_bytes(p, n)
+        i = h & self.mask
+        while True:
+            at = self.slots[i]
+            if at == 0:
+                return -1
+            e = &self.entries[at - 1]
+            if e.hash == h and e.n == n and memcmp(self.bytes.p + e.offset, p, n) == 0:
+                return at - 1
+            i = (i + 1) & self.mask
+
+    cdef int64_t insert(self, const uint8_t *p, size_t n, bint *fresh) except -1:
+        """The number of the key, put in if it was not there (then *fresh)."""
+        cdef int64_t at = self.find(p, n)
+        cdef void *grown
+        cdef uint64_t h, i, size
+        cdef int64_t k
+        fresh[0] = at < 0
+        if at >= 0:
+            return at
+        if self.count == self.room:
+            self.room = self.room * 2 if self.room else 16
+            grown = realloc(self.entries, self.room * sizeof(Entry))
+            if grown == NULL:
+                raise MemoryError()
+            self.entries = <Entry *>grown
+            size = <uint64_t>self.room * 2
+            free(self.slots)
+            self.slots = <int64_t *>calloc(size, sizeof(int64_t))
+            if self.slots == NULL:
+                raise MemoryError()
+            self.mask = size - 1
+            for k in range(self.count):
+                i = self.entries[k].hash & self.mask
+                while self.slots[i]:
+                    i = (i + 1) & self.mask
+                self.slots[i] = k + 1
+        h = hash_bytes(p, n)
+        self.entries[self.count].hash = h
+        self.entries[self.count].offset = self.bytes.n
+        self.entries[self.count].n = n
+        if buf_put(&self.bytes, p, n) < 0:
+            raise MemoryError()
+        self.count += 1
+        i = h & self.mask
+        while self.slots[i]:
+            i = (i + 1) & self.mask
+        self.slots[i] = self.count
+        return self.count - 1
+
+    cdef void clear(self) noexcept:
+        if self.count:
+            memset(self.slots, 0, (self.mask + 1) * sizeof(int64_t))
+        self.count = 0
+        self.bytes.n = 0
+
+
+# --- sorting -----------------------------------------------------------------------------------------------------
+
+cdef void make_item(SortItem *item, const uint8_t *key, size_t n, void *row) noexcept nogil:
+    cdef uint64_t head = 0
+    cdef size_t i
+    for i in range(8):
+        head = (head << 8) | (key[i] if i < n else 0)
+    item.head = head
+    item.key = key
+    item.n = n
+    item.row = row
+
+
+cdef int compare_items(const SortItem *a, const SortItem *b) noexcept nogil:
+    cdef size_t m
+    cdef int r
+    if a.head != b.head:
+        return -1 if a.head < b.head else 1
+    m = a.n if a.n < b.n else b.n
+    if m > 8:
+        r = memcmp(a.key + 8, b.key + 8, m - 8)
+        if r:
+            return r
+    return (a.n > b.n) - (a.n < b.n)
+
+
+cdef int sort_items(SortItem *items, size_t n) except -1:
+    """Sorts by key bytes and keeps the order of equal ones: runs of 12 by insertion, then merges bottom up."""
+    cdef SortItem *spare
+    cdef SortItem *source = items
+    cdef SortItem *target
+    cdef SortItem *swap
+    cdef SortItem item
+    cdef size_t begin, end, i, j, k, middle, width
+    if n < 2:
+        return 0
+    with nogil:
+        begin = 0
+        while begin < n:
+            end = begin + 12 if begin + 12 < n else n
+            for i in range(begin + 1, end):
+                item = items[i]
+                j = i
+                while j > begin and compare_items(&item, &items[j - 1]) < 0:
+                    items[j] = items[j - 1]
+                    j -= 1
+                items[j] = item
+            begin = end
+    if n <= 12:
+        return 0
+    spare = <SortItem *>malloc(n * sizeof(SortItem))
+    if spare == NULL:
+        raise MemoryError(f"no memory to sort {n} rows")
+    with nogil:
+        target = spare
+        width = 12
+        while width < n:
+            begin = 0
+            while begin < n:
+                middle = begin + width if begin + width < n else n
+                end = middle + width if middle + width < n else n
+                i = begin
+                j = middle
+                k = begin
+                if middle == end or compare_items(&source[middle], &source[middle - 1]) >= 0:
+                    memcpy(&target[begin], &source[begin], (end - begin) * sizeof(SortItem))
+                else:
+                    while i < middle and j < end:
+                        if compare_items(&source[j], &source[i]) < 0:
+                            target[k] = source[j]
+                            j += 1
+                        else:
+                            target[k] = source[i]
+                            i += 1
+                        k += 1
+                    if i < middle:
+                        memcpy(&target[k], &source[i], (middle - i) * sizeof(SortItem))
+                    elif j < end:
+                        memcpy(&target[k], &source[j], (end - j) * sizeof(SortItem))
+                begin = end
+            swap = source
+            source = target
+            target = swap
+            width *= 2
+        if source != items:
+            memcpy(items, source, n * sizeof(SortItem))
+    free(spare)
+    return 0

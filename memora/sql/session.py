@@ -1,0 +1,544 @@
+"""A session: statements in, results out; transactions, savepoints, and the cache of prepared statements.
+
+Outside of a transaction each statement is one: a SELECT reads its own snapshot until its rows are exhausted or closed, a change
+is committed before `execute` returns, and is run again by itself if another commit was in its way. Inside of one, a failed
+statement undoes only itself.
+
+CACHE   text -> Statement (syntax tree) -> programs, valid for one Schema. A program runs once at a time; if it is still being
+        read, another one is built. The schema is looked at anew whenever the engine's version moves.
+OPEN    results that are still being read are taken into memory before their transaction changes or ends.
+"""
+from __future__ import annotations
+
+import random
+import time
+import weakref
+from collections import OrderedDict
+
+from ..errors import IntegrityError, NotSupportedError, OperationalError, ProgrammingError, SerializationError
+from . import ast, ddl, dml, pragmas
+from .catalog import Schema
+from .compile import Compiler
+from .parser import is_blank, parse
+from .planner import Planner
+from .program import Program, Result
+from .queries import QueryBinder, check_parameters
+from .runtime import Context
+from .writer import FailConflict, RollbackConflict
+
+CACHE_SIZE = 256
+RETRIES = 100
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.00005, 0.02
+
+
+class Environment:
+    """What binding a statement may look up."""
+
+    __slots__ = ("schema", "functions", "virtual", "session", "file")
+
+    def __init__(self, schema, functions, virtual, session):
+        self.schema, self.functions, self.virtual, self.session = schema, functions, virtual, session
+        self.file = getattr(session.store, "path", None)
+
+
+class Statement:
+    """One text, parsed, with its programs for the current schema."""
+
+    __slots__ = ("node", "kind", "params", "schema", "programs", "columns", "decltypes")
+
+    def __init__(self, node):
+        self.node, self.params = node, node.params
+        self.kind = type(node).__name__.lower()
+        self.schema, self.programs, self.columns, self.decltypes = None, [], None, None
+
+
+class Session:
+    """One user's conversation with a store.
+
+    virtual: dict of providers for what is not a table; provider(session, row) -> (column names, rows(transaction)).
+    transaction: an open engine transaction to work in; then SQL cannot begin or end one.
+    """
+
+    def __init__(self, store, virtual=None, transaction=None):
+        self.store = store
+        self.virtual = virtual or {}
+        self.functions = {}
+        self.settings = {}
+        self.total_changes = 0
+        self.changes = 0
+        self.last_rowid = 0
+        self.closed = False
+        self._transaction = transaction
+        self._bound = transaction is not None
+        self._cache = OrderedDict()
+        self._schema = None
+        self._version = None
+        self._dirty = False             # this transaction changed the catalog: the schema is its own
+        self._savepoints = []           # (name, engine savepoint, whether it began the transaction)
+        self._open = weakref.WeakSet()
+        self._last_commit = None
+
+    # -- statements
+
+    def execute(self, sql, params=()):
+        """Runs one statement.
+
+        params: a sequence for `?`, a mapping for named ones. Raises ProgrammingError for a wrong number of them, a second
+        statement in the text or a closed session; OperationalError and IntegrityError as `sqlite3` does.
+        """
+        statement = self._cache.get(sql)
+        if statement is None:
+            statement = self._parse(sql)
+            if statement is None:
+                return Result("empty")
+        else:
+            self._cache.move_to_end(sql)
+        if statement.kind == "select":
+            return self._select(statement, params)
+        return self._run(statement, params)
+
+    def executemany(self, sql, seq):
+        """Runs one INSERT, UPDATE or DELETE for each set of parameters, all in one transaction."""
+        statement = self._cache.get(sql) or self._parse(sql)
+        if statement is None or statement.kind not in ("insert", "update", "delete"):
+            raise ProgrammingError("executemany() can only execute DML statements.")
+        sets = list(seq)
+        return self._write(statement, lambda transaction: self._many(statement, transaction, sets))
+
+    def _parse(self, sql):
+        if self.closed:
+            raise ProgrammingError("Cannot operate on a closed session.")
+        if is_blank(sql):
+            return None
+        statement = Statement(parse(sql))
+        self._cache[sql] = statement
+        if len(self._cache) > CACHE_SIZE:
+            self._cache.popitem(last=False)
+        return statement
+
+    @staticmethod
+    def _values(statement, params):
+        names = statement.params
+        if isinstance(params, dict) or hasattr(params, "keys"):
+            values = []
+            for n, name in enumerate(names):
+                if name is None or name[0] == "?":
+                    raise ProgrammingError(f"Binding {n + 1} has no name, but you supplied a dictionary (which has only names).")
+                try:
+                    values.append(params[name[1:]])
+                except KeyError:
+                    raise ProgrammingError(f"You did not supply a value for binding parameter {name}.") from None
+            return values
+        if len(params) != len(names):
+            check_parameters(len(params), len(names))
+        return params
+
+    # -- SELECT
+
+    def _select(self, statement, params):
+        if self.closed:
+            raise ProgrammingError("Cannot operate on a closed session.")
+        values = self._values(statement, params)
+        transaction = self._transaction
+        own = None
+        if transaction is None:
+            own = transaction = self.store.begin(read_only=True)
+        try:
+            program = self._program(statement, transaction)
+            context = program.context
+            context.changes, context.total_changes, context.last_rowid = self.changes, self.total_changes, self.last_rowid
+            try:
+                program.start(transaction, values)
+            except BaseException:
+                program.finish()
+                raise
+        except BaseException:
+            if own is not None:
+                own.rollback()
+            raise
+        result = Result("select", statement.columns, statement.decltypes, program=program, own=own)
+        if own is None:
+            self._open.add(result)
+        return result
+
+    def _program(self, statement, transaction):
+        """An idle program of a SELECT for the schema that the transaction sees."""
+        schema = self._current_schema(transaction)
+        if statement.schema is not schema:
+            statement.programs, statement.schema = [], schema
+        for program in statement.programs:
+            if not program.busy:
+                return program
+        environment = Environment(schema, self.functions, self.virtual, self)
+        program, names, decltypes = compile_select(environment, statement.node)
+        statement.columns, statement.decltypes = names, decltypes
+        if len(statement.programs) < 8:
+            statement.programs.append(program)
+        return program
+
+    def _current_schema(self, transaction):
+        if self._dirty:
+            return self._schema
+        version = self.store.schema_version(transaction)
+        if version != self._version or self._schema is None:
+            self._schema = Schema(transaction, self._schema)
+            self._version = version
+        return self._schema
+
+    # -- everything else
+
+    def _run(self, statement, params):
+        if self.closed:
+            raise ProgrammingError("Cannot operate on a closed session.")
+        node = statement.node
+        values = self._values(statement, params)
+        handler = getattr(self, "_on_" + statement.kind, None)
+        if handler is None:
+            raise NotSupportedError(f"{type(node).__name__} statements")
+        return handler(statement, node, values)
+
+    def _change(self, statement, node, values):
+        return self._write(statement, lambda transaction: self._once(statement, transaction, values))
+
+    _on_insert = _on_update = _on_delete = _change
+
+    def _write(self, statement, work):
+        """Runs work(transaction) -> Result in the open transaction, or in one of its own, again after a conflict."""
+        if self._transaction is not None:
+            return self._guarded(work)
+        pause = FIRST_PAUSE_S
+        for attempt in range(RETRIES):
+            transaction = self.store.begin()
+            try:
+                result = work(transaction)
+                self._last_commit = transaction.commit()
+                self._dirty = False
+                return result
+            except SerializationError:
+                self._abandon(transaction)
+                if attempt == RETRIES - 1:
+                    raise
+            except FailConflict as error:
+                self._last_commit = transaction.commit()
+                self._dirty = False
+                raise IntegrityError(*error.args) from None
+            except BaseException as error:
+                self._abandon(transaction)
+                if isinstance(error, RollbackConflict):
+                    raise IntegrityError(*error.args) from None
+                raise
+            time.sleep(pause * (0.5 + random.random()))
+            pause = min(pause * 2, LONGEST_PAUSE_S)
+
+    def _abandon(self, transaction):
+        if not transaction.closed:
+            transaction.rollback()
+        if self._dirty:
+            self._dirty, self._version = False, None
+
+    def _guarded(self, work):
+        """A statement inside of a transaction: what fails undoes itself."""
+        transaction = self._transaction
+        self._settle()
+        savepoint = transaction.savepoint()
+        dirty, schema = self._dirty, self._schema
+        try:
+            return work(transaction)
+        except FailConflict as error:
+            raise IntegrityError(*error.args) from None
+        except RollbackConflict as error:
+            self.rollback()
+            raise IntegrityError(*error.args) from None
+        except BaseException:
+            if not transaction.closed:
+                transaction.rollback_to(savepoint)
+                self._dirty, self._schema = dirty, schema
+            raise
+
+    def _writer(self, statement, transaction):
+        schema = self._current_schema(transaction)
+        if statement.schema is not schema:
+            statement.programs, statement.schema = [], schema
+        if not statement.programs:
+            environment = Environment(schema, self.functions, self.virtual, self)
+            statement.programs.append(getattr(dml, statement.kind)(environment, statement.node))
+        return statement.programs[0]
+
+    def _once(self, statement, transaction, values):
+        program = self._writer(statement, transaction)
+        context = program.context
+        context.changes, context.total_changes, context.last_rowid = self.changes, self.total_changes, self.last_rowid
+        count = program.run(transaction, values)
+        return self._written(statement, program, count, program.returned)
+
+    def _many(self, statement, transaction, sets):
+        program = self._writer(statement, transaction)
+        if program.columns is not None:
+            raise ProgrammingError("executemany() can only execute DML statements.")
+        count = 0
+        for params in sets:
+            count += program.run(transaction, self._values(statement, params))
+        return self._written(statement, program, count, None)
+
+    def _written(self, statement, program, count, rows):
+        lastrowid = program.lastrowid
+        if lastrowid is not None:
+            self.last_rowid = lastrowid
+        self.changes = count
+        self.total_changes += count
+        return Result(statement.kind, program.columns, None if rows is None else (None,) * len(program.columns), count,
+                      self.last_rowid if statement.kind == "insert" else None, rows)
+
+    # -- definitions
+
+    def _define(self, function):
+        def run(statement, node, values):
+            def work(transaction):
+                environment = Environment(self._current_schema(transaction), self.functions, self.virtual, self)
+                self._changing = transaction
+                function(ddl.Change(self, transaction, environment), node)
+                return Result(statement.kind)
+            return self._write(statement, work)
+        return run
+
+    def _on_createtable(self, *args):
+        return self._define(ddl.create_table)(*args)
+
+    def _on_createindex(self, *args):
+        return self._define(ddl.create_index)(*args)
+
+    def _on_createview(self, *args):
+        return self._define(ddl.create_view)(*args)
+
+    def _on_createtrigger(self, *args):
+        return self._define(ddl.create_trigger)(*args)
+
+    def _on_drop(self, *args):
+        return self._define(ddl.drop)(*args)
+
+    def _on_reindex(self, *args):
+        return self._define(ddl.reindex)(*args)
+
+    def _on_addcolumn(self, *args):
+        return self._define(ddl.add_column)(*args)
+
+    def _on_renametable(self, *args):
+        return self._define(ddl.rename_table)(*args)
+
+    def schema_changed(self):
+        """Called by a definition that changed the catalog: the transaction sees its own schema from here on."""
+        self._schema = Schema(self._changing, self._schema)
+        self._dirty = True
+        self._version = None
+
+    def select_rows(self, node):
+        """The shape [(name, affinity)] and the rows of a query, for CREATE TABLE AS."""
+        environment = Environment(self._current_schema(self._changing), self.functions, self.virtual, self)
+        return Shaped(environment, node, self._changing)
+
+    def insert_rows(self, name, rows):
+        marks = ",".join("?" * len(rows[0]))
+        statement = Statement(parse(f"INSERT INTO {ddl.always_quoted(name)} VALUES ({marks})"))
+        self._many(statement, self._changing, rows)
+
+    def has_rows(self, table):
+        """Whether a table has a row, as the transaction of the running definition sees it."""
+        environment = Environment(self._current_schema(self._changing), self.functions, self.virtual, self)
+        node = parse(f"SELECT 1 FROM {ddl.always_quoted(table.name)} LIMIT 1")
+        return bool(Shaped(environment, node, self._changing).rows)
+
+    # -- PRAGMA, EXPLAIN and the rest
+
+    def _reading(self, function):
+        transaction = self._transaction or self.store.begin(read_only=True)
+        try:
+            return function(Environment(self._current_schema(transaction), self.functions, self.virtual, self))
+        finally:
+            if transaction is not self._transaction:
+                transaction.rollback()
+
+    def _on_pragma(self, statement, node, values):
+        columns, rows = self._reading(lambda environment: pragmas.run(self, environment, node))
+        return Result("pragma", columns, None if columns is None else (None,) * len(columns), rows=rows)
+
+    def schema_number(self):
+        """A number that changes with the schema."""
+        return self._version or 0
+
+    def check(self):
+        """What the engine's checker finds; [] if all is well."""
+        checker = getattr(self.store, "check", None)
+        if checker is None:
+            raise NotSupportedError("integrity_check: this store has no checker")
+        return list(checker())
+
+    def _on_explain(self, statement, node, values):
+        if node.mode == "ANALYZE":
+            raise NotSupportedError("EXPLAIN ANALYZE")
+        root = self._reading(lambda environment: dml.query_plan(environment, node.statement))
+        if node.mode == "QUERY PLAN":
+            columns = ("id", "parent", "notused", "detail")
+            rows, parents = [], {-1: 0}
+            for n, (depth, text) in enumerate(root.lines() if root is not None else ()):
+                parents[depth] = n + 1
+                rows.append((n + 1, parents.get(depth - 1, 0), 0, text))
+        else:
+            columns = ("addr", "opcode", "p1", "p2", "p3", "p4", "p5", "comment")
+            rows = [(n, operator, depth, 0, 0, detail, 0, None)
+                    for n, (depth, operator, detail) in enumerate(root.tree() if root is not None else ())]
+        return Result("explain", columns, (None,) * len(columns), rows=rows)
+
+    def _on_analyze(self, statement, node, values):
+        raise NotSupportedError("ANALYZE: there are no statistics yet")
+
+    def _on_vacuum(self, statement, node, values):
+        if node.into is not None:
+            raise NotSupportedError("VACUUM INTO")
+        if self.in_transaction:
+            raise OperationalError("cannot VACUUM from within a transaction")
+        return Result("vacuum")
+
+    # -- transactions
+
+    @property
+    def in_transaction(self):
+        """Whether a transaction is open."""
+        return self._transaction is not None
+
+    def begin(self, mode="DEFERRED"):
+        """Begins a transaction at the newest commit."""
+        if self._bound:
+            raise ProgrammingError("this session works inside of a transaction that its owner ends")
+        if self._transaction is not None:
+            raise OperationalError("cannot start a transaction within a transaction")
+        self._transaction = self.store.begin()
+
+    def commit(self):
+        """Commits the open transaction; its commit number, or None if there is none open.
+
+        Raises SerializationError if another commit changed what it read: nothing was written then."""
+        if self._bound:
+            raise ProgrammingError("this session works inside of a transaction that its owner ends")
+        transaction = self._transaction
+        if transaction is None:
+            return None
+        self._settle()
+        try:
+            self._last_commit = transaction.commit()
+        except BaseException:
+            self._end()
+            self._abandon(transaction)
+            raise
+        self._end()
+        self._dirty = False
+        return self._last_commit
+
+    def rollback(self):
+        """Undoes the open transaction; without one nothing happens."""
+        if self._bound:
+            raise ProgrammingError("this session works inside of a transaction that its owner ends")
+        transaction = self._transaction
+        if transaction is None:
+            return
+        self._settle()
+        self._end()
+        self._abandon(transaction)
+
+    def _end(self):
+        self._transaction = None
+        self._savepoints.clear()
+
+    def _settle(self):
+        for result in list(self._open):
+            result.settle()
+        self._open.clear()
+
+    def _on_begin(self, statement, node, values):
+        self.begin(node.mode)
+        return Result("begin")
+
+    def _on_commit(self, statement, node, values):
+        if self._transaction is None:
+            raise OperationalError("cannot commit - no transaction is active")
+        self.commit()
+        return Result("commit")
+
+    def _on_rollback(self, statement, node, values):
+        if node.savepoint is not None:
+            at = self._find_savepoint(node.savepoint)
+            self._settle()
+            name, savepoint, began, dirty, schema = self._savepoints[at]
+            self._transaction.rollback_to(savepoint)
+            del self._savepoints[at + 1:]
+            self._dirty, self._schema = dirty, schema
+            if not dirty:
+                self._version = None
+            return Result("rollback")
+        if self._transaction is None:
+            raise OperationalError("cannot rollback - no transaction is active")
+        self.rollback()
+        return Result("rollback")
+
+    def _find_savepoint(self, name):
+        for at in range(len(self._savepoints) - 1, -1, -1):
+            if self._savepoints[at][0].lower() == name.lower():
+                return at
+        raise OperationalError(f"no such savepoint: {name}")
+
+    def _on_savepoint(self, statement, node, values):
+        began = self._transaction is None
+        if began:
+            self.begin()
+        self._settle()
+        self._savepoints.append((node.name, self._transaction.savepoint(), began, self._dirty, self._schema))
+        return Result("savepoint")
+
+    def _on_release(self, statement, node, values):
+        at = self._find_savepoint(node.name)
+        began = self._savepoints[at][2]
+        del self._savepoints[at:]
+        if began:
+            self.commit()
+        return Result("release")
+
+    def close(self):
+        """Rolls back what is open and ends the session. May be called again."""
+        if self.closed:
+            return
+        for result in list(self._open):
+            result.close()
+        if self._transaction is not None and not self._bound:
+            self.rollback()
+        self._transaction = None
+        self._cache.clear()
+        self.closed = True
+
+
+class Shaped:
+    """The rows of a query, all at once, with the names and affinities of their columns."""
+
+    def __init__(self, environment, node, transaction):
+        binder = QueryBinder(environment)
+        query = binder.select(node, None)
+        self.shape = list(zip([c.name for c in QueryBinder.query_rel(query, None, None).columns],
+                              [e.affinity for e in query.exprs]))
+        program = build(environment, query, len(node.params))
+        program.start(transaction, ())
+        self.rows = list(Result("select", program=program))
+
+
+def compile_select(environment, node):
+    """(program, names, declared types) of a SELECT."""
+    binder = QueryBinder(environment)
+    query = binder.select(node, None)
+    program = build(environment, query, len(node.params))
+    return program, tuple(query.names), tuple(e.decltype for e in query.exprs)
+
+
+def build(environment, query, param_count):
+    planner = Planner()
+    c = Compiler(Context(param_count), planner)
+    c.environment = environment
+    found = planner.query(query)
+    root = found.root.build(c)
+    return Program(c.context, root, c.exprs(found.exprs), c.ops)

@@ -1,0 +1,433 @@
+"""ORDER BY and GROUP BY: sorting rows by key bytes, and aggregates by hashing.
+
+Sort keys are encoded with the engine's order-preserving codec (descending terms complemented, a NULLS FIRST/LAST that differs
+from the default as a byte in front), so comparing two rows is comparing bytes, and equal rows keep their order.
+
+Groups come out in the order of their keys, because SQLite's do, and programs lean on it.
+"""
+from libc.math cimport fabs, isinf, isnan
+from libc.stdint cimport int64_t, uint8_t, uint64_t
+from libc.stdlib cimport calloc, free, realloc
+from libc.string cimport memcpy, memset
+
+from memora.engine.codec cimport Buf, buf_free, buf_init
+from memora.sql.record cimport SlotSource, Source, key_put
+from memora.sql.runtime cimport (
+    Arena, Context, Expr, KeyTable, Op, SortItem, compare_items, make_item, sort_items)
+from memora.sql.types cimport (
+    T_BLOB, T_INT, T_NULL, T_REAL, T_TEXT, Value, append, compare, parse_number, set_int, set_real, set_text, text_of,
+    to_integer, to_real)
+
+from memora.errors import OperationalError
+
+
+cdef class Sort(Op):
+    """All rows in order of `keys`; `exprs` are kept for `output`.
+
+    descending, nulls: by term; nulls is 0 for the default, -1 first, 1 last. limit, offset: no more than their sum of
+    rows need be kept.
+    """
+
+    cdef Op child
+    cdef list keys, descending, nulls, collations, exprs
+    cdef SlotSource output
+    cdef Expr limit, offset
+    cdef Arena arena
+    cdef SortItem *items
+    cdef size_t count, room, at
+    cdef Buf key
+
+    def __cinit__(self, Op child, list keys, list descending, list nulls, list collations, list exprs, SlotSource output,
+                  Expr limit=None, Expr offset=None):
+        self.child, self.keys, self.descending, self.nulls = child, keys, descending, nulls
+        self.collations, self.exprs, self.output = collations, exprs, output
+        self.limit, self.offset = limit, offset
+        self.arena = Arena()
+        buf_init(&self.key)
+
+    def __dealloc__(self):
+        free(self.items)
+        buf_free(&self.key)
+
+    cdef int encode(self) except -1:
+        cdef Value v
+        cdef Py_ssize_t i
+        cdef int nulls
+        cdef uint8_t rank
+        self.key.n = 0
+        for i in range(len(self.keys)):
+            (<Expr>self.keys[i]).eval(&v)
+            nulls = self.nulls[i]
+            if nulls:
+                rank = 1 if (v.tag == T_NULL) == (nulls > 0) else 0
+                append(&self.key, &rank, 1)
+            key_put(&self.key, &v, self.collations[i], self.descending[i])
+        return 0
+
+    cdef int open(self) except -1:
+        cdef Value v
+        cdef Value *row
+        cdef uint8_t *key
+        cdef SortItem item, last
+        cdef Py_ssize_t i, width = len(self.exprs)
+        cdef int64_t most = -1, more
+        cdef bint bounded = False
+        cdef void *p
+        self.close()
+        if self.limit is not None:
+            self.limit.eval(&v)
+            most = to_integer(&v)
+            if most >= 0 and self.offset is not None:
+                self.offset.eval(&v)
+                more = to_integer(&v)
+                most = most + more if 0 <= more < (1 << 40) else (-1 if more > 0 else most)
+            if most >= 1 << 24:
+                most = -1
+        self.child.open()
+        while self.child.next():
+            self.encode()
+            make_item(&item, self.key.p, self.key.n, NULL)
+            if bounded and compare_items(&item, &last) >= 0:
+                continue
+            key = <uint8_t *>self.arena.take(self.key.n + 1)
+            memcpy(key, self.key.p, self.key.n)
+            row = <Value *>self.arena.take((width + 1) * sizeof(Value))
+            for i in range(width):
+                (<Expr>self.exprs[i]).eval(&v)
+                self.arena.keep_value(&v, &row[i])
+            if self.count == self.room:
+                self.room = self.room * 2 + 64
+                p = realloc(self.items, self.room * sizeof(SortItem))
+                if p == NULL:
+                    raise MemoryError(f"no memory to sort {self.count} rows")
+                self.items = <SortItem *>p
+            item.key = key
+            item.row = row
+            self.items[self.count] = item
+            self.count += 1
+            if most >= 0 and <int64_t>self.count >= 2 * most + 256:
+                # only the first `most` can come out: the rest goes, and what is not below the last of them is skipped
+                sort_items(self.items, self.count)
+                self.count = most
+                if most:
+                    last = self.items[most - 1]
+                    bounded = True
+        sort_items(self.items, self.count)
+        return 0
+
+    cdef int next(self) except -1:
+        if self.at >= self.count:
+            return 0
+        self.output.slots = <Value *>self.items[self.at].row
+        self.output.null_row = False
+        self.at += 1
+        return 1
+
+    cdef int close(self) except -1:
+        self.arena.clear()
+        self.count = 0
+        self.at = 0
+        return 0
+
+
+# --- aggregates --------------------------------------------------------------------------------------------------
+
+cdef enum:
+    AGG_COUNT_ALL, AGG_COUNT, AGG_SUM, AGG_TOTAL, AGG_AVG, AGG_MIN, AGG_MAX, AGG_CONCAT
+
+AGGREGATES = {"count": AGG_COUNT, "sum": AGG_SUM, "total": AGG_TOTAL, "avg": AGG_AVG, "min": AGG_MIN, "max": AGG_MAX,
+              "group_concat": AGG_CONCAT, "string_agg": AGG_CONCAT}
+
+cdef extern from *:
+    bint add_overflow "__builtin_add_overflow"(int64_t a, int64_t b, int64_t *r) nogil
+
+cdef struct State:
+    int64_t count
+    int64_t whole          # the sum while it is an integer
+    double sum, error      # the sum as a real, and Neumaier's correction
+    bint approximate, overflow
+    Value best
+    uint8_t *bytes         # group_concat; or the best text, if it is long-lived
+    size_t n, cap
+
+
+cdef class Aggregate:
+    """One aggregate function of a query: what it is, its arguments, DISTINCT and FILTER."""
+
+    cdef int kind, collation
+    cdef Expr operand, between, condition
+    cdef bint distinct
+    cdef KeyTable seen
+    cdef Buf key, scratch
+
+    def __cinit__(self, int kind, Expr operand, Expr between, Expr condition, bint distinct, int collation):
+        self.kind, self.operand, self.between, self.condition = kind, operand, between, condition
+        self.distinct, self.collation = distinct, collation
+        self.seen = KeyTable()
+        buf_init(&self.key)
+        buf_init(&self.scratch)
+
+    def __dealloc__(self):
+        buf_free(&self.key)
+        buf_free(&self.scratch)
+
+    cdef int add(self, State *s, int64_t group) except -1:
+        """Takes the current row into a group's state; 1 if min or max changed."""
+        cdef Value v, w, number
+        cdef bint fresh
+        cdef double r, t
+        cdef int c
+        if self.condition is not None and self.condition.test() != 1:
+            return 0
+        if self.kind == AGG_COUNT_ALL:
+            s.count += 1
+            return 0
+        self.operand.eval(&v)
+        if v.tag == T_NULL:
+            return 0
+        if self.distinct:
+            self.key.n = 0
+            append(&self.key, <const uint8_t *>&group, 8)
+            key_put(&self.key, &v, self.collation, False)
+            self.seen.insert(self.key.p, self.key.n, &fresh)
+            if not fresh:
+                return 0
+        s.count += 1
+        if self.kind == AGG_COUNT:
+            return 0
+        if self.kind == AGG_MIN or self.kind == AGG_MAX:
+            if s.count > 1:
+                c = compare(&v, &s.best, self.collation)
+                if c >= 0 if self.kind == AGG_MIN else c <= 0:
+                    return 0
+            self.keep_best(s, &v)
+            return 1
+        if self.kind == AGG_CONCAT:
+            if s.count > 1:
+                if self.between is None:
+                    grow_state(s, <const uint8_t *>b",", 1)
+                else:
+                    self.between.eval(&w)
+                    if w.tag != T_NULL:
+                        text_of(&w, &self.scratch, &w)
+                        grow_state(s, w.u.p, w.n)
+            text_of(&v, &self.scratch, &v)
+            grow_state(s, v.u.p, v.n)
+            return 0
+        if v.tag >= T_TEXT:
+            c = parse_number(v.u.p, v.n, &number)
+            if c != 2:
+                set_real(&number, to_real(&v))
+            v = number
+        if v.tag == T_INT:
+            if not s.approximate and add_overflow(s.whole, v.u.i, &s.whole):
+                s.overflow = True
+                s.approximate = True
+            r = <double>v.u.i
+        else:
+            s.approximate = True
+            r = v.u.r
+        t = s.sum + r
+        if not isinf(t):
+            s.error += (s.sum - t) + r if fabs(s.sum) > fabs(r) else (r - t) + s.sum
+        s.sum = t
+        return 0
+
+    cdef int keep_best(self, State *s, const Value *v) except -1:
+        s.best = v[0]
+        if v.tag >= T_TEXT:
+            s.n = 0
+            grow_state(s, v.u.p, v.n)
+            s.best.u.p = s.bytes
+        return 0
+
+    cdef int final(self, State *s, Value *out) except -1:
+        if self.kind <= AGG_COUNT:
+            set_int(out, s.count)
+        elif self.kind == AGG_TOTAL:
+            set_real(out, s.sum + (0.0 if isinf(s.sum) or isnan(s.sum) else s.error))
+        elif s.count == 0:
+            out.tag = T_NULL
+        elif self.kind == AGG_SUM:
+            if s.overflow:
+                raise OperationalError("integer overflow")
+            if s.approximate:
+                set_real(out, s.sum + (0.0 if isinf(s.sum) or isnan(s.sum) else s.error))
+            else:
+                set_int(out, s.whole)
+        elif self.kind == AGG_AVG:
+            set_real(out, (s.sum + (0.0 if isinf(s.sum) or isnan(s.sum) else s.error)) / <double>s.count)
+        elif self.kind == AGG_CONCAT:
+            set_text(out, s.bytes, s.n)
+        else:
+            out[0] = s.best
+        return 0
+
+
+cdef int grow_state(State *s, const uint8_t *p, size_t n) except -1:
+    cdef void *grown
+    if s.n + n + 1 > s.cap:
+        grown = realloc(s.bytes, (s.n + n) * 2 + 32)
+        if grown == NULL:
+            raise MemoryError()
+        s.bytes = <uint8_t *>grown
+        s.cap = (s.n + n) * 2 + 32
+    if n:
+        memcpy(s.bytes + s.n, p, n)
+        s.n += n
+    return 0
+
+
+cdef class GroupBy(Op):
+    """Groups by `keys` and computes aggregates; with no keys and `always` there is one group, even of no rows.
+
+    The slots of `output` are the keys, the aggregates, and `bare`: expressions that are neither, taken from the group's
+    first row, or from the row that had the minimum or maximum if `follow` is the one such aggregate.
+    """
+
+    cdef Op child
+    cdef list keys, collations, aggregates, bare
+    cdef SlotSource output
+    cdef int follow, nkeys, naggregates, nbare
+    cdef bint always
+    cdef Arena arena
+    cdef KeyTable table
+    cdef State *states                 # naggregates for each group
+    cdef Value **rows                  # by group: keys, then bare
+    cdef Value *slots
+    cdef SortItem *items
+    cdef int64_t count, room, at
+    cdef Buf key
+
+    def __cinit__(self, Op child, list keys, list collations, list aggregates, list bare, SlotSource output,
+                  bint always, int follow=-1):
+        self.child, self.keys, self.collations, self.aggregates, self.bare = child, keys, collations, aggregates, bare
+        self.output, self.always, self.follow = output, always, follow
+        self.nkeys = <int>len(keys)
+        self.naggregates = <int>len(aggregates)
+        self.nbare = <int>len(bare)
+        self.arena = Arena()
+        self.table = KeyTable()
+        self.slots = <Value *>calloc(self.nkeys + self.naggregates + self.nbare + 1, sizeof(Value))
+        if self.slots == NULL:
+            raise MemoryError()
+        buf_init(&self.key)
+
+    def __dealloc__(self):
+        self.release()
+        free(self.states)
+        free(self.rows)
+        free(self.items)
+        free(self.slots)
+        buf_free(&self.key)
+
+    cdef void release(self) noexcept:
+        cdef int64_t i
+        for i in range(self.count * self.naggregates):
+            free(self.states[i].bytes)
+        self.count = 0
+
+    cdef int new_group(self) except -1:
+        cdef void *p
+        cdef Value v
+        cdef Value *row
+        cdef int i
+        if self.count == self.room:
+            self.room = self.room * 2 + 8
+            p = realloc(self.states, (self.room * self.naggregates + 1) * sizeof(State))
+            if p == NULL:
+                raise MemoryError()
+            self.states = <State *>p
+            p = realloc(self.rows, self.room * sizeof(Value *))
+            if p == NULL:
+                raise MemoryError()
+            self.rows = <Value **>p
+        memset(&self.states[self.count * self.naggregates], 0, self.naggregates * sizeof(State))
+        row = <Value *>self.arena.take((self.nkeys + self.nbare + 1) * sizeof(Value))
+        for i in range(self.nkeys + self.nbare):
+            row[i].tag = T_NULL
+        self.rows[self.count] = row
+        self.count += 1
+        return 0
+
+    cdef int keep_bare(self, Value *row) except -1:
+        cdef Value v
+        cdef int i
+        for i in range(self.nbare):
+            (<Expr>self.bare[i]).eval(&v)
+            self.arena.keep_value(&v, &row[self.nkeys + i])
+        return 0
+
+    cdef int open(self) except -1:
+        cdef Value v
+        cdef int64_t group = 0
+        cdef State *states
+        cdef int i, moved
+        cdef bint fresh = False
+        cdef bint single = self.nkeys == 0
+        self.close()
+        self.child.open()
+        while self.child.next():
+            if single:
+                fresh = self.count == 0
+            else:
+                self.key.n = 0
+                for i in range(self.nkeys):
+                    (<Expr>self.keys[i]).eval(&v)
+                    key_put(&self.key, &v, self.collations[i], False)
+                group = self.table.insert(self.key.p, self.key.n, &fresh)
+            if fresh:
+                self.new_group()
+                for i in range(self.nkeys):
+                    (<Expr>self.keys[i]).eval(&v)
+                    self.arena.keep_value(&v, &self.rows[group][i])
+                self.keep_bare(self.rows[group])
+            states = &self.states[group * self.naggregates]
+            for i in range(self.naggregates):
+                moved = (<Aggregate>self.aggregates[i]).add(&states[i], group)
+                if moved and i == self.follow and not fresh:
+                    self.keep_bare(self.rows[group])
+        if self.count == 0 and self.always:
+            self.new_group()
+        if not single and self.count:
+            self.items = <SortItem *>calloc(self.count, sizeof(SortItem))
+            if self.items == NULL:
+                raise MemoryError()
+            for group in range(self.count):
+                make_item(&self.items[group], self.table.bytes.p + self.table.entries[group].offset,
+                          self.table.entries[group].n, <void *>group)
+            sort_items(self.items, self.count)
+        return 0
+
+    cdef int next(self) except -1:
+        cdef int64_t group
+        cdef Value *row
+        cdef State *states
+        cdef int i
+        if self.at >= self.count:
+            return 0
+        group = self.at if self.items == NULL else <int64_t>self.items[self.at].row
+        self.at += 1
+        row = self.rows[group]
+        states = &self.states[group * self.naggregates]
+        for i in range(self.nkeys):
+            self.slots[i] = row[i]
+        for i in range(self.naggregates):
+            (<Aggregate>self.aggregates[i]).final(&states[i], &self.slots[self.nkeys + i])
+        for i in range(self.nbare):
+            self.slots[self.nkeys + self.naggregates + i] = row[self.nkeys + i]
+        self.output.slots = self.slots
+        self.output.null_row = False
+        return 1
+
+    cdef int close(self) except -1:
+        cdef int i
+        self.release()
+        free(self.items)
+        self.items = NULL
+        self.at = 0
+        self.arena.clear()
+        self.table.clear()
+        for i in range(self.naggregates):
+            (<Aggregate>self.aggregates[i]).seen.clear()
+        return 0

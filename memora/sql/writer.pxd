@@ -1,0 +1,68 @@
+"""The writer of one table: rows in, records and index entries out."""
+from libc.stdint cimport int64_t, uint8_t, uint32_t
+
+from memora.engine.codec cimport Buf
+from memora.sql.record cimport RecordSource, SlotSource, Source
+from memora.sql.runtime cimport Context, Expr
+from memora.sql.types cimport Value
+
+
+cdef class NewRow(SlotSource):
+    cdef int rowid_column
+    cdef int64_t rowid
+
+
+cdef class EitherRow(Source):
+    cdef Source target
+
+
+cdef class IndexWriter:
+    cdef uint32_t tree
+    cdef list columns, exprs, collations, descending
+    cdef int count
+    cdef bint unique
+    cdef Expr where
+    cdef int conflict
+    cdef str message
+    cdef Buf key, old_key
+    cdef bint changed
+    cdef int had, has                  # 0 no entry, 1 with the locator in the key, 2 without
+
+
+cdef class TableWriter:
+    cdef Context context
+    cdef uint32_t tree, version
+    cdef int columns, rowid_column
+    cdef bint has_rowid, strict, auto_rowid
+    cdef int *affinities
+    cdef int *not_null                 # 0, or the conflict action
+    cdef Value *values
+    cdef Value *stored
+    cdef Buf *scratch
+    cdef list defaults, names, types, checks, indexes
+    cdef readonly NewRow new
+    cdef readonly RecordSource old
+    cdef readonly EitherRow row
+    cdef IndexWriter primary
+    cdef int rowid_conflict
+    cdef str table
+    cdef Buf record, locator, old_locator
+    cdef public object sequence
+    cdef bytes conflict_row            # set for an UPSERT: the locator of the row in the way,
+    cdef Py_ssize_t conflict_index     # and which index found it
+    cdef public int64_t last_rowid
+    cdef int convert(self, int action) except -1
+    cdef int check(self, int action) except -1
+    cdef int constrain(self, int action) except -1
+    cdef int make_key(self, IndexWriter ix, Source source, const Buf *locator, Buf *key) except -1
+    cdef int find_conflict(self, IndexWriter ix, const uint8_t **p, size_t *n) except -1
+    cdef int make_locator(self, Source source, int64_t rowid, Buf *out) except -1
+    cdef int own_conflict(self) except -1
+    cdef int clear_way(self, int action, bint updating) except -1
+    cdef int insert(self, int action, bint given) except -1
+    cdef int load_old(self, const uint8_t *p, size_t n) except -1
+    cdef int remove_old(self) except -1
+    cdef int update(self, int action) except -1
+    cdef int put_entry(self, IndexWriter ix) except -1
+    cdef int write_row(self, bint fresh) except -1
+    cdef object unique_error(self, IndexWriter ix)

@@ -1,0 +1,774 @@
+"""INSERT, UPDATE and DELETE of single rows: affinity, constraints, the record, and the entries of all indexes.
+
+A row to be written stands in `new`, the row that it replaces in `old`; expressions of the table (CHECK, indexes) read `row`,
+which points at one of them. The layouts of keys are told in `scan.pyx`, records in `record.pyx`.
+
+CONFLICTS   ABORT (the default), FAIL and ROLLBACK raise, and the session undoes what they ask for; IGNORE leaves the row out;
+    REPLACE removes the rows in the way. For a plain INSERT nothing is looked up first: `c_insert` of the row and of unique keys
+    says that a key exists, and the statement's savepoint takes back what was already written. The engine checks these
+    inserts again at commit, so uniqueness holds between processes, too.
+"""
+from libc.stdlib cimport calloc, free, realloc
+from libc.string cimport memcmp, memcpy
+
+from memora.engine.codec cimport buf_free, buf_init
+from memora.engine.transaction cimport Cursor, Transaction
+from memora.sql.record cimport RecordSource, SlotSource, Source, key_put, key_rowid, record_encode, rowid_key
+from memora.sql.runtime cimport Arena, Context, Expr, Op
+from memora.sql.types cimport (
+    AFF_INTEGER, T_BLOB, T_INT, T_NULL, T_REAL, T_TEXT, append, apply_affinity, compare_affinity, from_python,
+    real_to_integer, reserve, set_int, to_python)
+
+from memora.errors import CorruptionError, IntegrityError, OperationalError
+
+cdef enum:
+    ABORT = 1
+    FAIL = 2
+    IGNORE = 3
+    REPLACE = 4
+    ROLLBACK = 5
+    UPSERT = 6
+
+ACTIONS = {None: 0, "ABORT": ABORT, "FAIL": FAIL, "IGNORE": IGNORE, "REPLACE": REPLACE, "ROLLBACK": ROLLBACK}
+
+
+class RollbackConflict(IntegrityError):
+    """A violation under ON CONFLICT ROLLBACK: the session rolls the transaction back and raises it as IntegrityError."""
+
+
+class FailConflict(IntegrityError):
+    """A violation under ON CONFLICT FAIL: what the statement did before it stays."""
+
+
+cdef object violation(str message, int action):
+    if action == ROLLBACK:
+        return RollbackConflict(message)
+    if action == FAIL:
+        return FailConflict(message)
+    return IntegrityError(message)
+
+
+cdef class NewRow(SlotSource):
+    """The row that is being written."""
+
+    cdef int column(self, int i, Value *out) except -1:
+        if i < 0 or i == self.rowid_column:
+            set_int(out, self.rowid)
+        else:
+            out[0] = self.slots[i]
+        return 0
+
+
+cdef class EitherRow(Source):
+    """Reads from the old row or the new one."""
+
+    cdef int column(self, int i, Value *out) except -1:
+        return self.target.column(i, out)
+
+
+cdef class IndexWriter:
+    """What the writer needs to know of an index. columns: numbers, or None with an Expr over the row in `exprs`."""
+
+    def __cinit__(self, uint32_t tree, list columns, list exprs, list collations, list descending, bint unique,
+                  Expr where, conflict, str message):
+        self.tree, self.columns, self.exprs = tree, columns, exprs
+        self.collations, self.descending, self.unique = collations, descending, unique
+        self.where, self.conflict, self.message = where, ACTIONS[conflict], message
+        self.count = <int>len(columns)
+        buf_init(&self.key)
+        buf_init(&self.old_key)
+
+    def __dealloc__(self):
+        buf_free(&self.key)
+        buf_free(&self.old_key)
+
+
+cdef class TableWriter:
+    """Writes one table's rows.
+
+    columns: (name, affinity, action of NOT NULL or None, default value, type of a STRICT table or None) each.
+    """
+
+    def __cinit__(self, Context context, str table, uint32_t tree, uint32_t version, list columns, int rowid_column,
+                  bint has_rowid, rowid_conflict, list old_defaults):
+        cdef int i
+        self.context, self.table, self.tree, self.version = context, table, tree, version
+        self.columns = <int>len(columns)
+        self.rowid_column, self.has_rowid, self.rowid_conflict = rowid_column, has_rowid, ACTIONS[rowid_conflict]
+        self.affinities = <int *>calloc(self.columns + 1, sizeof(int))
+        self.not_null = <int *>calloc(self.columns + 1, sizeof(int))
+        self.values = <Value *>calloc(self.columns + 1, sizeof(Value))
+        self.stored = <Value *>calloc(self.columns + 1, sizeof(Value))
+        self.scratch = <Buf *>calloc(self.columns + 1, sizeof(Buf))
+        if not (self.affinities and self.not_null and self.values and self.stored and self.scratch):
+            raise MemoryError()
+        self.names, self.defaults, self.types = [], [], []
+        for i, (name, affinity, not_null, default, type_) in enumerate(columns):
+            self.affinities[i] = affinity
+            self.not_null[i] = ACTIONS[not_null]
+            self.names.append(name)
+            self.defaults.append(default)
+            self.types.append(type_)
+            self.strict = self.strict or type_ is not None
+        self.new = NewRow()
+        self.new.slots = self.values
+        self.new.count = self.columns
+        self.new.rowid_column = rowid_column
+        self.old = RecordSource(self.columns, rowid_column, old_defaults)
+        self.row = EitherRow()
+        self.row.target = self.new
+        self.checks, self.indexes = [], []
+        buf_init(&self.record)
+        buf_init(&self.locator)
+        buf_init(&self.old_locator)
+
+    def __dealloc__(self):
+        cdef int i
+        if self.scratch != NULL:
+            for i in range(self.columns):
+                buf_free(&self.scratch[i])
+        free(self.affinities)
+        free(self.not_null)
+        free(self.values)
+        free(self.stored)
+        free(self.scratch)
+        buf_free(&self.record)
+        buf_free(&self.locator)
+        buf_free(&self.old_locator)
+
+    def complete(self, list indexes, list checks, IndexWriter primary=None, sequence=None):
+        """What is compiled over the writer's own row: indexes, checks [(expression, text)], and the primary key of a table
+        without rowids. sequence: the AUTOINCREMENT counter, or None."""
+        self.indexes, self.checks, self.primary, self.sequence = indexes, checks, primary, sequence
+
+    # -- the new row
+
+    cdef int convert(self, int action) except -1:
+        """Affinity, NOT NULL and STRICT types; 0 if the row is to be left out."""
+        cdef int i, a
+        cdef Value *v
+        for i in range(self.columns):
+            if i == self.rowid_column:
+                continue
+            v = &self.values[i]
+            if self.affinities[i]:
+                apply_affinity(v, self.affinities[i], &self.scratch[i])
+            if v.tag == T_NULL and self.not_null[i]:
+                a = action or self.not_null[i]
+                if a == REPLACE and self.defaults[i] is not None:
+                    (<Expr>self.defaults[i]).eval(v)
+                    apply_affinity(v, self.affinities[i], &self.scratch[i])
+                    if v.tag != T_NULL:
+                        continue
+                if a == IGNORE:
+                    return 0
+                raise violation(f"NOT NULL constraint failed: {self.table}.{self.names[i]}", a)
+            if self.strict and v.tag != T_NULL:
+                self.check_type(i)
+        return 1
+
+    def check_type(self, int i):
+        cdef int tag = self.values[i].tag
+        wanted = self.types[i]
+        if (wanted == "ANY" or (wanted in ("INT", "INTEGER") and tag == T_INT) or (wanted == "REAL" and tag == T_REAL)
+                or (wanted == "TEXT" and tag == T_TEXT) or (wanted == "BLOB" and tag == T_BLOB)):
+            return
+        kind = ("NULL", "INT", "REAL", "TEXT", "BLOB")[tag]
+        raise IntegrityError(f"cannot store {kind} value in {wanted} column {self.table}.{self.names[i]}")
+
+    cdef int check(self, int action) except -1:
+        cdef Py_ssize_t i
+        self.row.target = self.new
+        for i in range(len(self.checks)):
+            expr, text = self.checks[i]
+            if (<Expr>expr).test() == 0:
+                if action == IGNORE:
+                    return 0
+                raise violation(f"CHECK constraint failed: {text}", ABORT if action == REPLACE else action)
+        return 1
+
+    cdef int constrain(self, int action) except -1:
+        return self.convert(action) and (not self.checks or self.check(action))
+
+    # -- keys
+
+    cdef int make_key(self, IndexWriter ix, Source source, const Buf *locator, Buf *key) except -1:
+        """The index key of a row: 0 if it has none (a partial index), 1 if the locator is part of it, 2 if not."""
+        cdef Value v
+        cdef int i
+        cdef bint null = False
+        key.n = 0
+        self.row.target = source
+        if ix.where is not None and ix.where.test() != 1:
+            return 0
+        for i in range(ix.count):
+            column = ix.columns[i]
+            if column is None:
+                (<Expr>ix.exprs[i]).eval(&v)
+            else:
+                source.column(column, &v)
+            if v.tag == T_NULL:
+                null = True
+            key_put(key, &v, ix.collations[i], ix.descending[i])
+        if ix.unique and not null:
+            return 2
+        append(key, locator.p, locator.n)
+        return 1
+
+    cdef int make_locator(self, Source source, int64_t rowid, Buf *out) except -1:
+        cdef uint8_t[8] key
+        cdef Value v
+        cdef int i
+        out.n = 0
+        if self.has_rowid:
+            rowid_key(rowid, key)
+            append(out, key, 8)
+            return 0
+        for i in range(self.primary.count):
+            source.column(self.primary.columns[i], &v)
+            key_put(out, &v, self.primary.collations[i], self.primary.descending[i])
+        return 0
+
+    cdef object unique_error(self, IndexWriter ix):
+        if ix is None:
+            name = self.names[self.rowid_column] if self.rowid_column >= 0 else "rowid"
+            return f"UNIQUE constraint failed: {self.table}.{name}"
+        return ix.message
+
+    # -- conflicts
+
+    cdef int find_conflict(self, IndexWriter ix, const uint8_t **p, size_t *n) except -1:
+        """1 and the locator of the row that has the unique key in ix.key; 0 if there is none. ix None: the row's own."""
+        cdef const uint8_t *value
+        cdef size_t vn
+        if ix is None:
+            if self.context.transaction.c_get(self.tree, self.locator.p, self.locator.n, &value, &vn):
+                p[0] = self.locator.p
+                n[0] = self.locator.n
+                return 1
+            return 0
+        return self.context.transaction.c_get(ix.tree, ix.key.p, ix.key.n, p, n)
+
+    cdef int clear_way(self, int action, bint updating) except -1:
+        """Looks for rows in the way of the new one: 1 it can be written, 0 it is to be left out, 2 UPSERT must act on
+        `conflict_row`. With `updating`, the old row is not in the way."""
+        cdef int pass_, a, found
+        cdef Py_ssize_t i
+        cdef const uint8_t *p
+        cdef size_t n
+        cdef IndexWriter ix
+        cdef bint moved = not updating or self.locator.n != self.old_locator.n or memcmp(
+            self.locator.p, self.old_locator.p, self.locator.n) != 0
+        for pass_ in range(2):
+            # what REPLACE removes comes last, so that IGNORE and ABORT of other constraints are seen first
+            for i in range(-1, len(self.indexes)):
+                if i < 0:
+                    if not moved:
+                        continue
+                    ix = None
+                    a = action or (self.rowid_conflict if self.has_rowid else self.primary.conflict) or ABORT
+                else:
+                    ix = self.indexes[i]
+                    if not ix.unique or ix.has != 2:
+                        continue
+                    a = action or ix.conflict or ABORT
+                if (a == REPLACE) != (pass_ == 1):
+                    continue
+                found = self.find_conflict(ix, &p, &n)
+                if found and updating and n == self.old_locator.n and memcmp(p, self.old_locator.p, n) == 0:
+                    found = 0
+                if not found:
+                    continue
+                if a == IGNORE:
+                    return 0
+                if a == UPSERT:
+                    self.conflict_row = p[:n]
+                    self.conflict_index = i
+                    return 2
+                if a != REPLACE:
+                    raise violation(self.unique_error(ix), a)
+                self.remove_row(p[:n])
+        return 1
+
+    def remove_row(self, bytes locator):
+        """REPLACE: deletes the row in the way. It may be reached while `old` holds the row that is being updated."""
+        cdef RecordSource mine = self.old
+        cdef Buf kept = self.old_locator
+        self.old = RecordSource(self.columns, self.rowid_column, self.old_defaults())
+        buf_init(&self.old_locator)
+        try:
+            if self.load_old(<const uint8_t *><const char *>locator, len(locator)):
+                self.remove_old()
+        finally:
+            buf_free(&self.old_locator)
+            self.old_locator = kept
+            self.old = mine
+
+    def old_defaults(self):
+        cdef int i
+        return [to_python(&self.old.defaults[i]) for i in range(self.columns)]
+
+    # -- writing
+
+    cdef int write_row(self, bint fresh) except -1:
+        """Puts the record; with `fresh` it must not exist: 0 if it does."""
+        cdef int i
+        cdef Transaction transaction = self.context.transaction
+        self.record.n = 0
+        if self.rowid_column >= 0:
+            memcpy(self.stored, self.values, self.columns * sizeof(Value))
+            self.stored[self.rowid_column].tag = T_NULL
+            record_encode(&self.record, self.stored, self.columns, self.version)
+        else:
+            record_encode(&self.record, self.values, self.columns, self.version)
+        if fresh:
+            return transaction.c_insert(self.tree, self.locator.p, self.locator.n, self.record.p, self.record.n)
+        transaction.c_put(self.tree, self.locator.p, self.locator.n, self.record.p, self.record.n)
+        return 1
+
+    cdef int put_entry(self, IndexWriter ix) except -1:
+        """Puts ix.key; 0 if it must be unique and exists."""
+        cdef Transaction transaction = self.context.transaction
+        cdef bint valued = ix.unique or not self.has_rowid
+        cdef const uint8_t *p = self.locator.p if valued else NULL
+        cdef size_t n = self.locator.n if valued else 0
+        if ix.has == 2:
+            return transaction.c_insert(ix.tree, ix.key.p, ix.key.n, p, n)
+        transaction.c_put(ix.tree, ix.key.p, ix.key.n, p, n)
+        return 1
+
+    cdef int insert(self, int action, bint given) except -1:
+        """Writes `values` as a new row; `given`: new.rowid was set by the statement. 1 written, 0 left out, 2 UPSERT."""
+        cdef Value *v
+        cdef Py_ssize_t i
+        cdef IndexWriter ix
+        cdef int way, a
+        cdef bint careful
+        if self.has_rowid:
+            if self.rowid_column >= 0 and not given:
+                v = &self.values[self.rowid_column]
+                if v.tag != T_NULL:
+                    compare_affinity(v, AFF_INTEGER, NULL)
+                    if v.tag == T_REAL and real_to_integer(v.u.r, &self.new.rowid):
+                        set_int(v, self.new.rowid)
+                    if v.tag != T_INT:
+                        if action == IGNORE:
+                            return 0
+                        raise IntegrityError("datatype mismatch")
+                    self.new.rowid = v.u.i
+                    given = True
+            if not given:
+                self.new.rowid = self.context.transaction.next_rowid(self.tree)
+                if self.sequence is not None:
+                    self.new.rowid = self.sequence.next(self.context.transaction, self.new.rowid)
+            elif self.sequence is not None:
+                self.sequence.used(self.new.rowid)
+        if not self.constrain(action):
+            return 0
+        self.make_locator(self.new, self.new.rowid, &self.locator)
+        careful = action > ABORT
+        for i in range(len(self.indexes)):
+            ix = self.indexes[i]
+            ix.has = self.make_key(ix, self.new, &self.locator, &ix.key)
+            careful = careful or (ix.unique and ix.conflict > ABORT)
+        if careful or (action == 0 and given and self.own_conflict() > ABORT):
+            way = self.clear_way(action, False)
+            if way != 1:
+                return way
+        if not self.write_row(True):
+            raise violation(self.primary.message if self.primary is not None else self.unique_error(None),
+                            action or self.own_conflict())
+        for i in range(len(self.indexes)):
+            ix = self.indexes[i]
+            if ix.has and not self.put_entry(ix):
+                raise violation(ix.message, action or ix.conflict)
+        if self.has_rowid:
+            self.last_rowid = self.new.rowid
+        return 1
+
+    cdef int own_conflict(self) except -1:
+        return self.rowid_conflict if self.has_rowid else self.primary.conflict
+
+    # -- the old row
+
+    cdef int load_old(self, const uint8_t *p, size_t n) except -1:
+        """Loads the row of a locator into `old`: 0 if it is gone."""
+        cdef const uint8_t *value
+        cdef size_t vn
+        self.old_locator.n = 0
+        append(&self.old_locator, p, n)
+        if not self.context.transaction.c_get(self.tree, self.old_locator.p, n, &value, &vn):
+            return 0
+        if self.has_rowid:
+            self.old.rowid = key_rowid(self.old_locator.p)
+        self.old.load_copy(value, vn)
+        return 1
+
+    cdef int remove_old(self) except -1:
+        cdef Py_ssize_t i
+        cdef IndexWriter ix
+        cdef Transaction transaction = self.context.transaction
+        for i in range(len(self.indexes)):
+            ix = self.indexes[i]
+            if self.make_key(ix, self.old, &self.old_locator, &ix.old_key):
+                transaction.c_delete(ix.tree, ix.old_key.p, ix.old_key.n)
+        transaction.c_delete(self.tree, self.old_locator.p, self.old_locator.n)
+        return 0
+
+    cdef int update(self, int action) except -1:
+        """Writes `values` in place of `old`: 1 done, 0 left out."""
+        cdef Py_ssize_t i
+        cdef IndexWriter ix
+        cdef Value *v
+        cdef Transaction transaction = self.context.transaction
+        cdef bint moved, careful = action > ABORT
+        self.new.rowid = self.old.rowid
+        if self.rowid_column >= 0:
+            v = &self.values[self.rowid_column]
+            compare_affinity(v, AFF_INTEGER, NULL)
+            if v.tag == T_REAL and real_to_integer(v.u.r, &self.new.rowid):
+                set_int(v, self.new.rowid)
+            if v.tag != T_INT:
+                raise IntegrityError("datatype mismatch")
+            self.new.rowid = v.u.i
+        if not self.constrain(action):
+            return 0
+        self.make_locator(self.new, self.new.rowid, &self.locator)
+        moved = self.locator.n != self.old_locator.n or memcmp(
+            self.locator.p, self.old_locator.p, self.locator.n) != 0
+        for i in range(len(self.indexes)):
+            ix = self.indexes[i]
+            ix.has = self.make_key(ix, self.new, &self.locator, &ix.key)
+            ix.had = self.make_key(ix, self.old, &self.old_locator, &ix.old_key)
+            ix.changed = moved or ix.has != ix.had or ix.key.n != ix.old_key.n or memcmp(
+                ix.key.p, ix.old_key.p, ix.key.n) != 0
+            careful = careful or (ix.unique and ix.conflict > ABORT)
+        if careful or (moved and self.own_conflict() > ABORT):
+            if self.clear_way(action, True) != 1:
+                return 0
+        for i in range(len(self.indexes)):
+            ix = self.indexes[i]
+            if ix.changed and ix.had:
+                transaction.c_delete(ix.tree, ix.old_key.p, ix.old_key.n)
+        if moved:
+            transaction.c_delete(self.tree, self.old_locator.p, self.old_locator.n)
+        if not self.write_row(moved):
+            raise violation(self.primary.message if self.primary is not None else self.unique_error(None),
+                            action or self.own_conflict())
+        for i in range(len(self.indexes)):
+            ix = self.indexes[i]
+            if ix.changed and ix.has and not self.put_entry(ix):
+                raise violation(ix.message, action or ix.conflict)
+        return 1
+
+
+cdef object result_row(list exprs):
+    cdef Value v
+    cdef Py_ssize_t i
+    row = []
+    for i in range(len(exprs)):
+        (<Expr>exprs[i]).eval(&v)
+        row.append(to_python(&v))
+    return tuple(row)
+
+
+cdef class Insert:
+    """Runs INSERT. sources: for each column of the table an Expr; rowid: an Expr where the statement names the rowid itself;
+    returning: result expressions over the new row; upsert: an Upsert or None."""
+
+    cdef Op op
+    cdef TableWriter writer
+    cdef list sources, returning
+    cdef Expr rowid
+    cdef int action
+    cdef Upsert upsert
+    cdef readonly list returned
+    cdef readonly int64_t count
+    cdef readonly bint inserted
+
+    def __cinit__(self, Op op, TableWriter writer, list sources, Expr rowid, action, list returning, Upsert upsert):
+        self.op, self.writer, self.sources, self.rowid, self.returning = op, writer, sources, rowid, returning
+        self.action, self.upsert = ACTIONS[action], upsert
+
+    def run(self):
+        """Inserts all rows; the number of rows written."""
+        cdef TableWriter w = self.writer
+        cdef int i, done, action
+        cdef bint given
+        cdef Value v
+        self.count = 0
+        self.inserted = False
+        self.returned = [] if self.returning is not None else None
+        action = UPSERT if self.upsert is not None else self.action
+        if w.sequence is not None:
+            w.sequence.begin(w.context.transaction)
+        self.op.open()
+        while self.op.next():
+            given = False
+            for i in range(w.columns):
+                (<Expr>self.sources[i]).eval(&w.values[i])
+            if self.rowid is not None:
+                self.rowid.eval(&v)
+                compare_affinity(&v, AFF_INTEGER, NULL)
+                if v.tag == T_REAL and real_to_integer(v.u.r, &w.new.rowid):
+                    set_int(&v, w.new.rowid)
+                if v.tag != T_NULL:
+                    if v.tag != T_INT:
+                        raise IntegrityError("datatype mismatch")
+                    w.new.rowid = v.u.i
+                    given = True
+            done = w.insert(action, given)
+            if done == 2:
+                done = self.upsert.run(w)
+            elif done:
+                self.inserted = True
+            if done:
+                self.count += 1
+                if self.returned is not None:
+                    self.returned.append(result_row(self.returning))
+        if w.sequence is not None:
+            w.sequence.end(w.context.transaction)
+        return self.count
+
+
+cdef class Upsert:
+    """ON CONFLICT: targets is the list of positions in writer.indexes that it names (-1 the row's own key), None for any;
+    assignments: {column: Expr} over the old row and `excluded`, or None for DO NOTHING."""
+
+    cdef list targets, columns, exprs
+    cdef Expr where
+    cdef SlotSource excluded
+    cdef Value *values
+    cdef Buf *scratch
+    cdef int width
+
+    def __cinit__(self, list targets, list columns, list exprs, Expr where, SlotSource excluded, int width):
+        self.targets, self.columns, self.exprs, self.where = targets, columns, exprs, where
+        self.excluded, self.width = excluded, width
+        self.values = <Value *>calloc(width + 1, sizeof(Value))
+        self.scratch = <Buf *>calloc(width + 1, sizeof(Buf))
+        if self.values == NULL or self.scratch == NULL:
+            raise MemoryError()
+        if excluded is not None:
+            excluded.slots = self.values
+
+    def __dealloc__(self):
+        cdef int i
+        if self.scratch != NULL:
+            for i in range(self.width):
+                buf_free(&self.scratch[i])
+        free(self.scratch)
+        free(self.values)
+
+    cdef int run(self, TableWriter w) except -1:
+        cdef bytes locator = w.conflict_row
+        cdef Py_ssize_t i
+        cdef int k
+        if self.targets is not None and w.conflict_index not in self.targets:
+            raise IntegrityError(w.unique_error(None if w.conflict_index < 0 else w.indexes[w.conflict_index])
+                                 if w.conflict_index >= 0 or w.primary is None else w.primary.message)
+        if self.exprs is None:
+            return 0
+        # the row that could not be inserted is `excluded`, its text must outlive the writer's buffers
+        for k in range(w.columns):
+            self.values[k] = w.values[k]
+            if k == w.rowid_column:
+                set_int(&self.values[k], w.new.rowid)
+            if self.values[k].tag >= T_TEXT:
+                self.scratch[k].n = 0
+                append(&self.scratch[k], w.values[k].u.p, w.values[k].n)
+                self.values[k].u.p = self.scratch[k].p
+        if not w.load_old(<const uint8_t *><const char *>locator, len(locator)):
+            raise CorruptionError(f"an index of {w.table} names a row that does not exist")
+        if self.where is not None and self.where.test() != 1:
+            return 0
+        for k in range(w.columns):
+            w.old.column(k, &w.values[k])
+        for i in range(len(self.columns)):
+            (<Expr>self.exprs[i]).eval(&w.values[<int>self.columns[i]])
+        return w.update(ABORT)
+
+
+cdef class Change:
+    """The first pass of UPDATE and DELETE: collects the locators of the rows of a plan, each once. keys: the rowid, or the
+    primary key's columns; stored: expressions to keep with each row (UPDATE FROM)."""
+
+    cdef Op op
+    cdef list keys, stored
+    cdef TableWriter writer
+    cdef Buf locators
+    cdef size_t *ends
+    cdef Value **rows
+    cdef size_t count, room
+    cdef Arena arena
+    cdef object seen
+
+    def __cinit__(self, Op op, TableWriter writer, list keys, list stored):
+        self.op, self.writer, self.keys, self.stored = op, writer, keys, stored
+        self.arena = Arena()
+        buf_init(&self.locators)
+
+    def __dealloc__(self):
+        buf_free(&self.locators)
+        free(self.ends)
+        free(self.rows)
+
+    cdef int collect(self) except -1:
+        cdef Value v
+        cdef Value *row
+        cdef uint8_t[8] key
+        cdef size_t start
+        cdef Py_ssize_t i
+        cdef void *p
+        cdef TableWriter w = self.writer
+        self.locators.n = 0
+        self.count = 0
+        self.arena.clear()
+        self.seen = set() if self.stored is not None else None
+        self.op.open()
+        while self.op.next():
+            start = self.locators.n
+            if w.has_rowid:
+                (<Expr>self.keys[0]).eval(&v)
+                rowid_key(v.u.i, key)
+                append(&self.locators, key, 8)
+            else:
+                for i in range(len(self.keys)):
+                    (<Expr>self.keys[i]).eval(&v)
+                    key_put(&self.locators, &v, w.primary.collations[i], w.primary.descending[i])
+            if self.count == self.room:
+                self.room = self.room * 2 + 16
+                p = realloc(self.ends, self.room * sizeof(size_t))
+                if p == NULL:
+                    raise MemoryError()
+                self.ends = <size_t *>p
+                p = realloc(self.rows, self.room * sizeof(Value *))
+                if p == NULL:
+                    raise MemoryError()
+                self.rows = <Value **>p
+            if self.seen is not None:
+                name = self.locators.p[start:self.locators.n]
+                if name in self.seen:
+                    self.locators.n = start
+                    continue
+                self.seen.add(name)
+                row = <Value *>self.arena.take((len(self.stored) + 1) * sizeof(Value))
+                for i in range(len(self.stored)):
+                    (<Expr>self.stored[i]).eval(&v)
+                    self.arena.keep_value(&v, &row[i])
+                self.rows[self.count] = row
+            self.ends[self.count] = self.locators.n
+            self.count += 1
+        return 0
+
+
+cdef class Update(Change):
+    """Runs UPDATE: columns[i] becomes exprs[i], over the old row; or stored values, if there is a FROM."""
+
+    cdef list columns, exprs, returning
+    cdef int action
+    cdef readonly list returned
+
+    def setup(self, list columns, list exprs, action, list returning):
+        self.columns, self.exprs, self.action, self.returning = columns, exprs, ACTIONS[action], returning
+
+    def run(self):
+        cdef TableWriter w = self.writer
+        cdef size_t i, start = 0
+        cdef Py_ssize_t k
+        cdef int c
+        cdef int64_t changed = 0
+        self.returned = [] if self.returning is not None else None
+        self.collect()
+        for i in range(self.count):
+            if w.load_old(self.locators.p + start, self.ends[i] - start):
+                for c in range(w.columns):
+                    w.old.column(c, &w.values[c])
+                for k in range(len(self.columns)):
+                    c = self.columns[k]
+                    if self.stored is not None:
+                        w.values[c] = self.rows[i][k]
+                    else:
+                        (<Expr>self.exprs[k]).eval(&w.values[c])
+                if w.update(self.action):
+                    changed += 1
+                    if self.returning is not None:
+                        self.returned.append(result_row(self.returning))
+            start = self.ends[i]
+        return changed
+
+
+cdef class Delete(Change):
+    """Runs DELETE."""
+
+    cdef list returning
+    cdef readonly list returned
+
+    def setup(self, list returning):
+        self.returning = returning
+
+    def run(self):
+        cdef TableWriter w = self.writer
+        cdef size_t i, start = 0
+        cdef int64_t changed = 0
+        self.returned = [] if self.returning is not None else None
+        self.collect()
+        for i in range(self.count):
+            if w.load_old(self.locators.p + start, self.ends[i] - start):
+                if self.returning is not None:
+                    self.returned.append(result_row(self.returning))
+                w.remove_old()
+                changed += 1
+            start = self.ends[i]
+        return changed
+
+
+cdef class IndexBuild:
+    """CREATE INDEX: enters all rows of a table into one index."""
+
+    cdef TableWriter writer
+    cdef IndexWriter index
+
+    def __cinit__(self, TableWriter writer, IndexWriter index):
+        self.writer, self.index = writer, index
+
+    def run(self):
+        """The number of entries; raises IntegrityError if a UNIQUE index meets a key twice."""
+        cdef TableWriter w = self.writer
+        cdef IndexWriter ix = self.index
+        cdef int64_t count = 0
+        cdef list locators = []
+        cdef bytes locator
+        collect_keys(w, locators)
+        for locator in locators:
+            if not w.load_old(<const uint8_t *><const char *>locator, len(locator)):
+                continue
+            w.locator.n = 0
+            append(&w.locator, <const uint8_t *><const char *>locator, len(locator))
+            ix.has = w.make_key(ix, w.old, &w.locator, &ix.key)
+            if ix.has:
+                if not w.put_entry(ix):
+                    raise IntegrityError(ix.message)
+                count += 1
+        return count
+
+
+cdef int collect_keys(TableWriter w, list out) except -1:
+    """All keys of the writer's table; they are taken before the first write, which would end the cursor."""
+    cdef Cursor cursor = Cursor(w.context.transaction, w.tree)
+    cdef int found = cursor.c_first()
+    while found:
+        out.append(cursor.kp[:cursor.kn])
+        found = cursor.c_next()
+    return 0
+
+
+def tree_items(transaction, uint32_t tree):
+    """All (key, value) of a tree, as a list."""
+    cdef Cursor cursor = Cursor(transaction, tree)
+    cdef int found = cursor.c_first()
+    items = []
+    while found:
+        items.append((cursor.kp[:cursor.kn], cursor.vp[:cursor.vn]))
+        found = cursor.c_next()
+    return items

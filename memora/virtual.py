@@ -1,0 +1,135 @@
+"""Tables that are no tables: key spaces, caches, queues and topics in FROM, and the processes of the region.
+
+A provider takes the session's environment and the catalog's row, and returns (column names, rows), where rows(transaction) gives
+tuples. Entries of a key space, cache or queue are those of the statement's snapshot; a topic shows the messages that its ring holds
+now, up to that snapshot; memora_processes and memora_stats show this moment.
+
+    key space         key, value
+    cache             key, value, expires (seconds since the epoch, NULL = never), size (bytes of key and value)
+    queue             id, state, payload, priority, attempts, worker (slot of the process that has it), pid, enqueued, available
+    topic             seq, commit_number, published, payload
+    memora_processes  slot, pid, alive, since, commits, conflicts, what
+    memora_spaces     name, kind, tree
+    memora_stats      name, value
+
+A value that SQL does not have (a list, a dict, an int beyond 64 bits) is shown as JSON text; bytes within it as hexadecimal text. A pickled
+one is shown as the bytes of the pickle.
+"""
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator
+
+from memora import errors
+from memora.engine import catalog
+from memora.engine.codec import decode_key, decode_value
+from memora.engine.transaction import Cursor
+from memora.ipc import queues, topics
+
+PICKLED = b"\xcd"                           # the codec's tag of a pickled value
+
+
+def shown(value):
+    """A value of the codec as SQL has it."""
+    if value is None or isinstance(value, (float, str, bytes)):
+        return value
+    if isinstance(value, int):
+        return int(value) if -2 ** 63 <= value < 2 ** 63 else str(value)
+    return json.dumps(_plain(value), ensure_ascii=False)
+
+
+def _plain(value):
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {key.hex() if isinstance(key, bytes) else key: _plain(item) for key, item in value.items()}
+    return value
+
+
+def _value(data):
+    return data[1:] if data[:1] == PICKLED else shown(decode_value(data))
+
+
+def _entries(txn, tree) -> Iterator[Cursor]:
+    cursor = Cursor(txn, tree)
+    more = cursor.first()
+    while more:
+        yield cursor
+        more = cursor.next()
+
+
+def _kv(row):
+    def rows(txn):
+        for cursor in _entries(txn, row["tree"]):
+            yield shown(decode_key(cursor.key)), _value(cursor.value)
+    return ("key", "value"), rows
+
+
+def _cache(row):
+    def rows(txn):
+        for cursor in _entries(txn, row["tree"]):
+            key, value, until = cursor.key, cursor.value, cursor.expiry_ns
+            yield shown(decode_key(key)), _value(value), until / 1e9 if until else None, len(key) + len(value)
+    return ("key", "value", "expires", "size"), rows
+
+
+def _queue(store, row):
+    def rows(txn):
+        pids = {(p["slot"], p["generation"]): p["pid"] for p in store.processes()}
+        for job in queues.records(txn, row["tree"]):
+            yield (job.id, job.state, _value(job.payload), job.priority, job.attempts, job.slot, pids.get((job.slot, job.generation)),
+                   job.enqueued_ns / 1e9, None if job.available_ns is None else job.available_ns / 1e9)
+    return ("id", "state", "payload", "priority", "attempts", "worker", "pid", "enqueued", "available"), rows
+
+
+def _topic(store, row):
+    def rows(txn):
+        reader = topics.reader(store, row["tree"], topics.BEGINNING)
+        while True:
+            # what is dropped while it is read was not kept: the rows go on at the oldest that is
+            with contextlib.suppress(errors.Lagged):
+                got = reader.read(0)
+                if got is None or got[1] > txn.snapshot:
+                    return
+                seq, commit, time_ns, payload = got
+                yield seq, commit, time_ns / 1e9, _value(payload)
+    return ("seq", "commit_number", "published", "payload"), rows
+
+
+def _processes(store):
+    names = ("slot", "pid", "alive", "since", "commits", "conflicts", "what")
+
+    def rows(txn):
+        for process in store.processes():
+            yield tuple(shown(process[name]) for name in names)
+    return names, rows
+
+
+def _spaces():
+    def rows(txn):
+        for row in catalog.items(txn):
+            yield row["name"], row["kind"], row.get("tree")
+    return ("name", "kind", "tree"), rows
+
+
+def _stats(store):
+    def rows(txn):
+        for name, value in store.stats().items():
+            yield name, shown(value)
+    return ("name", "value"), rows
+
+
+def registry(store) -> dict[str, Callable]:
+    """The providers for one store: by kind of space, and "name:..." for fixed names."""
+    return {
+        "kv": lambda environment, row: _kv(row),
+        "cache": lambda environment, row: _cache(row),
+        "queue": lambda environment, row: _queue(store, row),
+        "topic": lambda environment, row: _topic(store, row),
+        "name:memora_processes": lambda environment, row: _processes(store),
+        "name:memora_spaces": lambda environment, row: _spaces(),
+        "name:memora_stats": lambda environment, row: _stats(store),
+    }
