@@ -56,7 +56,7 @@ cdef int page_at(mm_map *m, uint64_t s, uint32_t pgno, Look *out) noexcept nogil
     cdef uint32_t e, f, hops = 0
     cdef const mm_frame *p
     cdef const mm_frame *q
-    cdef uint64_t g
+    cdef uint64_t g, retired
     if not page_known(m, pgno):
         return MM_MOVED
     e = mm_ld32(&m.pt[pgno])            # sync point: roll_forward's release store
@@ -67,8 +67,10 @@ cdef int page_at(mm_map *m, uint64_t s, uint32_t pgno, Look *out) noexcept nogil
     g = mm_ld64(&p.gen)
     if g & 1 or mm_ld32(&p.pgno) != pgno:
         return MM_MOVED
-    if (e & MM_PT_FREED) and mm_ld64(&p.retired) <= s:
-        return MM_MOVED
+    if e & MM_PT_FREED:
+        retired = mm_ld64(&p.retired)       # 0: roll_forward has marked pt, and comes to the frame later
+        if retired and retired <= s:
+            return MM_MOVED
     out.hopped = 0
     while mm_ld64(&p.ver) > s:
         f = mm_ld32(&p.prev)

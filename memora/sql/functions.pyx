@@ -222,6 +222,10 @@ cdef int like_function(Function self, Value *args, int n, Value *out, bint glob)
         if args[2].n == 0 or step(args[2].u.p, 0, args[2].n) != args[2].n:
             raise OperationalError("ESCAPE expression must be a single character")
         escape = <int>code_point(args[2].u.p, 0, args[2].n)
+    if args[0].tag == T_BLOB or args[1].tag == T_BLOB:
+        # as SQLite is usually built (SQLITE_LIKE_DOESNT_MATCH_BLOBS), also before NULL is looked at
+        set_int(out, 0)
+        return 0
     if args[0].tag == T_NULL or args[1].tag == T_NULL:
         out.tag = T_NULL
         return 0
@@ -304,7 +308,8 @@ cdef int f_substr(Function self, Value *args, int n, Value *out) except -1:
     cdef bint blob = args[0].tag == T_BLOB
     cdef size_t a = 0, b, k
     cdef Value v
-    if args[0].tag == T_NULL or args[1].tag == T_NULL or (n == 3 and args[2].tag == T_NULL):
+    if args[0].tag == T_NULL or args[1].tag == T_NULL or (n == 3 and args[2].tag == T_NULL) or (blob and args[0].n == 0):
+        # (an empty blob is none to SQLite's substr)
         out.tag = T_NULL
         return 0
     text_of(&args[0], &self.first, &v)
@@ -404,13 +409,16 @@ cdef int f_rtrim(Function self, Value *args, int n, Value *out) except -1:
 cdef int f_replace(Function self, Value *args, int n, Value *out) except -1:
     cdef Value s, old, new
     cdef size_t i = 0
-    if args[0].tag == T_NULL or args[1].tag == T_NULL or args[2].tag == T_NULL:
+    if args[0].tag == T_NULL or args[1].tag == T_NULL:
         out.tag = T_NULL
         return 0
     text_of(&args[0], &self.first, &s)
     text_of(&args[1], &self.second, &old)
-    if old.n == 0:
-        out[0] = s
+    if old.n == 0 or old.u.p[0] == 0:
+        out[0] = s if args[0].tag == T_BLOB else args[0]
+        return 0
+    if args[2].tag == T_NULL:
+        out.tag = T_NULL
         return 0
     text_of(&args[2], &self.third, &new)
     self.buffer.n = 0
@@ -579,7 +587,7 @@ cdef int f_char(Function self, Value *args, int n, Value *out) except -1:
 cdef int f_unicode(Function self, Value *args, int n, Value *out) except -1:
     cdef Value v
     text_of(&args[0], &self.first, &v)
-    if v.tag == T_NULL or v.n == 0:
+    if v.tag == T_NULL or v.n == 0 or v.u.p[0] == 0:
         out.tag = T_NULL
     else:
         set_int(out, code_point(v.u.p, 0, step(v.u.p, 0, v.n)))
