@@ -1,6 +1,7 @@
 """What the demo shows: a line of progress while it runs, and a result at its end."""
 from __future__ import annotations
 
+import math
 import os
 import sys
 import time
@@ -63,13 +64,14 @@ def result(db, killing: Killing, progress: dict, n: int) -> list[str]:
         f"querier   {queries:,} queries while it ran ({queries / killing.end_s:,.0f}/s): {querier['groups']:,} GROUP BY, {querier['joins']:,} joins, "
         f"{querier['lookups']:,} index look-ups",
         f"follower  {follower['seen']:,} rows from the change feed, {follower['lag_ms']:.1f} ms behind the commits (median)",
-        f"server    {server['answered']:,} answers over queue and topic, {querier['answer_ms']:.1f} ms from question to answer (median)",
+        f"server    {server['answered']:,} answers over queue and topic, {server['cached']:,} of them cached; "
+        f"{querier['answer_ms']:.1f} ms from question to answer (median)",
         "",
-        "Follower, GROUP BY and unicodedata agree:",
+        "Follower, GROUP BY and unicodedata agree (bars: logarithm):",
     ]
     counts = db.execute("SELECT category, count(*) FROM chars GROUP BY category ORDER BY count(*) DESC LIMIT 8").fetchall()
     for category, count in counts:
-        lines.append(f"  {count:>8,}  {category}  {CATEGORIES[category]:<22}{'#' * max(1, round(40 * count / counts[0][1]))}")
+        lines.append(f"  {count:>8,}  {category}  {CATEGORIES[category]:<22}{'#' * round(8 * math.log10(count))}")
     rest = n - sum(count for _, count in counts)
     lines += [f"  {rest:>8,}  in {len(follower['totals']) - len(counts)} smaller categories", "", *curious(db)]
     return lines

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -55,7 +56,8 @@ class Cast:
         return int(acknowledged.splitlines()[-1])
 
     def dismiss(self):
-        """Let everybody end, and wait for it; SIGKILL who does not."""
+        """Let everybody end, and wait for it; SIGKILL who does not. A second Ctrl-C does not hinder that."""
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         for _, process in self._processes:
             process.stdin.close()
         late = []
@@ -69,6 +71,7 @@ class Cast:
                 late.append(role)
             if process.stdout is not None:
                 process.stdout.close()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         if late:
             raise Failed(f"the {' and the '.join(late)} did not end within {LEAVE_S} s")
         self.check()
@@ -79,8 +82,8 @@ def load(db, cast: Cast, expected: int, show: report.Progress) -> report.Killing
     milestones = db.topic("milestones").subscribe()
     for role in ("follower", "server", "querier"):
         cast.start(role)
-    while len(db.kv("progress")) == 0 and not db.processes()[3:]:
-        cast.check()                # the readers are attached before the first row is there
+    while sum(process["alive"] for process in db.processes()) < 4:      # the stage and three readers, before the first row is there
+        cast.check()
         time.sleep(0.01)
     begun = time.monotonic()
     loader = cast.start("loader")
@@ -198,6 +201,8 @@ def main(argv: list[str] | None = None) -> int:
     def say(line: str = "", end: str = "\n"):
         print(line, end=end, flush=True)
 
+    for number in (signal.SIGINT, signal.SIGTERM):      # also where a shell has set SIGINT aside for a job in the background
+        signal.signal(number, signal.default_int_handler)
     try:
         with directory(options.directory) as where:
             perform(str(where / "unicode.db"), options.stop, say)
