@@ -179,6 +179,7 @@ cdef class _Loader:
             at += TREE.size
             if vn > size - at:
                 raise ValueError("a tree leaves its block")
+            next_batch(self.region)     # what lacks space below is dropped: the entries before must stand
             while True:
                 st = restore_tree(m, tree, kind, p + at, vn, &self.t)
                 if st == MM_OK:
