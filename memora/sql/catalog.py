@@ -253,7 +253,7 @@ def index_of(statement, table, tree=0):
             continue
         position = table.find(expr.name)
         if position is None:
-            raise OperationalError(f"table {table.name} has no column named {expr.name}")
+            raise OperationalError(f"no such column: {expr.name}")
         columns.append(position)
         collations.append(_collation(table, item, position))
     return Index(statement.index.name, table, tree, columns, collations, [c.descending for c in statement.columns],

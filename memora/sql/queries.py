@@ -438,7 +438,10 @@ class QueryBinder(Binder):
         folded = fold(name)
         if folded in SCHEMA_NAMES or folded in ("sqlite_temp_schema", "sqlite_temp_master"):
             rows = environment.schema.schema_rows(folded not in SCHEMA_NAMES)
-            return python_rel(name, node.alias, SCHEMA_COLUMNS, lambda transaction: rows)
+            rows = [(*row, n + 1) for n, row in enumerate(rows)]
+            rel = python_rel(name, node.alias, (*SCHEMA_COLUMNS, "rowid"), lambda transaction: rows)
+            rel.columns[-1].hidden = True
+            return rel
         if found is not None and found["kind"] in environment.virtual:
             columns, rows = environment.virtual[found["kind"]](environment, found)
             return python_rel(name, node.alias, columns, rows)
