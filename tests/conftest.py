@@ -1,7 +1,12 @@
 """What holds for the whole run: counters at the end, a watchdog per test, nothing of ours left in /dev/shm."""
+import ctypes
 import faulthandler
+import itertools
 import os
+import signal
+import sys
 import time
+import traceback
 from pathlib import Path
 
 import counters
@@ -93,3 +98,113 @@ def pytest_terminal_summary(terminalreporter):
     terminalreporter.section("what was run")
     for line in counters.lines():
         terminalreporter.line(line)
+
+
+# ---------------------------------------------------------------- regions and processes
+
+_numbers = itertools.count()
+
+
+class Child:
+    """A forked process that runs work(*args); it ends with this one, and its stdout pipe is `self.out`."""
+
+    def __init__(self, work, args):
+        read, write = os.pipe()
+        sys.stdout.flush()
+        self.pid = os.fork()
+        if self.pid == 0:
+            code = 1
+            try:
+                ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)      # PR_SET_PDEATHSIG
+                os.close(read)
+                work(*args, out=write)
+                code = 0
+            except BaseException:
+                os.write(_stderr, traceback.format_exc().encode())
+            finally:
+                os._exit(code)
+        os.close(write)
+        self.out = os.fdopen(read, "rb")
+        self.status = None
+
+    def wait(self):
+        """Its wait status: 0, an exit code << 8, or the signal that ended it."""
+        if self.status is None:
+            _, self.status = os.waitpid(self.pid, 0)
+        return self.status
+
+    def kill(self, number=signal.SIGKILL):
+        """Send a signal; SIGKILL is waited for and counted."""
+        if self.status is None:
+            os.kill(self.pid, number)
+            if number == signal.SIGKILL:
+                self.wait()
+                counters.count("kills")
+
+    def state(self):
+        """One letter, as /proc says it: R, S, T (stopped), Z, ..."""
+        with open(f"/proc/{self.pid}/stat") as f:
+            return f.read().rpartition(")")[2].split()[0]
+
+    def wait_going_on(self):
+        """Its wait status, after SIGCONT as often as it stops."""
+        while self.status is None:
+            os.kill(self.pid, signal.SIGCONT)
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                self.status = status
+            else:
+                time.sleep(0.001)
+        return self.status
+
+    def wait_stopped(self):
+        while self.state() != "T":
+            if self.state() == "Z":
+                raise AssertionError(f"process {self.pid} ended with status {self.wait()} before it stopped")
+            time.sleep(0.0005)
+
+
+@pytest.fixture
+def spawn():
+    """spawn(work, *args) -> Child running work(*args, out=descriptor of its pipe). None outlives the test."""
+    made = []
+
+    def spawn(work, *args):
+        made.append(Child(work, args))
+        return made[-1]
+    yield spawn
+    for child in made:
+        if child.status is None:
+            os.kill(child.pid, signal.SIGKILL)
+            child.wait()
+        child.out.close()
+
+
+@pytest.fixture
+def stores():
+    """stores(**sizes) -> a Store on a new region with a name; stores.again(store) attaches once more. All are checked at the end."""
+    from memora.engine import region as regions
+    from memora.engine.store import Store
+    made = []
+
+    def stores(**sizes):
+        sizes = {"max_bytes": 64 << 20, "ring_bytes": 256 << 10, "slots": 64, "snaps": 256, **sizes}
+        made.append(Store.open(f"shm:test-{os.getpid()}-{next(_numbers)}", **sizes))
+        return made[-1]
+    stores.again = lambda store: Store.open("shm:" + store.region.name, create=False)
+    try:
+        yield stores
+        for store in made:
+            if not store.closed:
+                assert store.check() == []
+    finally:
+        for store in made:
+            store.close()
+            if store.region.name in regions.names():
+                regions.remove(store.region.name)
+
+
+@pytest.fixture
+def store(stores):
+    """A store on a region of its own; the checker runs over it after the test."""
+    return stores()

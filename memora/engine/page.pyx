@@ -73,7 +73,8 @@ cdef uint32_t search(mm_map *m, const mm_frame *p, const uint8_t *k, size_t kn, 
         prefix = <uint32_t>kn
     k += prefix
     kn -= prefix
-    head = mm_be32(k, kn)
+    # as add_entry makes heads: of the bytes that the page holds, which are few behind a long prefix
+    head = mm_be32(k, kn if kn < MM_KEY_INLINE - prefix else MM_KEY_INLINE - prefix)
     while lo < hi:
         mid = (lo + hi) >> 1
         h = s[mid].head

@@ -4,8 +4,8 @@ LAYOUT      <base>/memora-<uid>/<name>/{region,slots}; base is /dev/shm or regio
             belong to the user; no symbolic link is followed. Bytes: csrc/layout.h.
 CREATION    Both files are built in <user directory>/.new-<pid>-<random>/ and the directory is then renamed to its name, which
             fails if the name is taken: nobody ever sees half a region. What a killed creator left is swept at the next open.
-ATTACH LOCK An open-file-description lock on byte 2**40 of the slots file, held while slots are claimed and while the region
-            grows; the kernel drops it with its holder.
+ATTACH LOCK An open-file-description lock on byte 2**40 of the slots file, held while slots are claimed; the kernel drops it with
+            its holder. The next byte is the same for growth: a process stopped while it grows the region keeps nobody from attaching.
 GROWTH      Address space for the cap is mapped once. Growing = fallocate the new parts of the page table, the side arrays and
             the units; format the new frames, which nobody can reach; publish them by one descriptor. A growth that dies is done
             again by the next. Memory is allocated before it is touched, so a full tmpfs is an error and never SIGBUS.
@@ -42,6 +42,7 @@ cdef extern from "<sys/mman.h>" nogil:
     int MAP_NORESERVE
 
 ATTACH_BYTE = 1 << 40
+GROW_BYTE = ATTACH_BYTE + 1
 DEFAULT_RING = 8 << 20
 DEFAULT_SLOTS = 1024
 DEFAULT_SNAPS = 4096
@@ -250,6 +251,7 @@ cdef class Region:
         where = path or "memfd"
         _fallocate(fds[0], 0, g["off_pt"], "create region", where)
         Region._allocate(fds[0], g, 0, initial, where)
+        os.ftruncate(fds[0], g["map_bytes"])        # the rest is a hole: a damaged count leads into zeros, never to SIGBUS
         _fallocate(fds[1], 0, _round(slots_bytes, 4096), "create region", where)
         memset(&s, 0, sizeof(s))
         memcpy(s.magic, MM_MAGIC, 8)
@@ -368,8 +370,8 @@ cdef class Region:
             raise errors.RegionError(f"{path!r}: the header's offsets do not fit together; it is damaged")
         if s.unit_bytes != MM_UNIT or s.granule_bytes != MM_GRANULE or s.cap_pages != units:
             raise errors.RegionError(f"{path!r} has units of {s.unit_bytes} bytes; this Memora reads {MM_UNIT}")
-        if os.fstat(fds[0]).st_size < s.off_data + 4096:
-            raise errors.RegionError(f"{path!r} is truncated: {os.fstat(fds[0]).st_size} bytes, at least {s.off_data + 4096} expected")
+        if os.fstat(fds[0]).st_size < s.map_bytes:
+            raise errors.RegionError(f"{path!r} is truncated: {os.fstat(fds[0]).st_size} bytes of {s.map_bytes}")
         if file_id is not None and (s.file_dev, s.file_ino) != tuple(file_id):
             raise errors.RegionError(f"{path!r} belongs to another database file")
         head = os.pread(fds[1], 32, 0)
@@ -447,11 +449,11 @@ cdef class Region:
         return fd
 
     @contextlib.contextmanager
-    def _attach_lock(self):
+    def _attach_lock(self, byte=ATTACH_BYTE):
         path = f"/proc/self/fd/{self._fd(1)}"
         fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)     # an open file description of its own
         try:
-            _lock_byte(fd, fcntl.F_WRLCK, ATTACH_BYTE, True)
+            _lock_byte(fd, fcntl.F_WRLCK, byte, True)
             yield
         finally:
             os.close(fd)
@@ -523,7 +525,7 @@ cdef class Region:
         cdef uint64_t first, last, start, frames_to, cap = m.cap_units
         cdef mm_frame *f
         g = {"off_pt": m.super.off_pt, "off_vis": m.super.off_vis, "off_xmap": m.super.off_xmap, "off_data": m.super.off_data}
-        with self._attach_lock():
+        with self._attach_lock(GROW_BYTE):
             first = m.hot.n_units
             if first != units:
                 return 0

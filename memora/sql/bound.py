@@ -356,15 +356,15 @@ class RelColumn:
 
 class Rel:
     """Something in FROM. kind: "table" (table), "query" (query), "python" (rows), "rows" (kept by an operator), "recursive"
-    (feedback of a common table), "function" (table-valued)."""
+    (feedback of a common table). changed: the target of UPDATE or DELETE."""
 
     __slots__ = ("kind", "name", "alias", "columns", "refs", "table", "query", "rows", "index_hint", "not_indexed",
-                 "shared", "cte", "args")
+                 "shared", "changed")
 
     def __init__(self, kind, name, alias, columns):
         self.kind, self.name, self.alias, self.columns, self.refs = kind, name, alias, columns, []
-        self.table = self.query = self.rows = self.index_hint = self.shared = self.cte = None
-        self.not_indexed, self.args = False, ()
+        self.table = self.query = self.rows = self.index_hint = self.shared = None
+        self.not_indexed = self.changed = False
 
     def __repr__(self):
         return f"<Rel {self.alias or self.name}>"

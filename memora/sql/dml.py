@@ -273,6 +273,7 @@ def change_query(binder, environment, node, table):
     query = bound.Select()
     scope = Scope(base, query)
     rel = binder.table_rel(table, node.table)
+    rel.changed = True
     scope.rels.append(rel)
     query.from_ = Leaf(rel)
     if getattr(node, "source", None) is not None:

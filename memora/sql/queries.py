@@ -479,7 +479,6 @@ class QueryBinder(Binder):
             # the recursive reference inside its own definition
             rel = Rel("recursive", table.name, node.alias, table.columns)
             rel.shared = table
-            table.args = (*table.args, rel)
             return rel
         inner = self.recursive(table, home)
         query.outer.extend(inner.outer)

@@ -215,8 +215,8 @@ cdef class Aggregate:
             grow_state(s, v.u.p, v.n)
             return 0
         if v.tag >= T_TEXT:
-            c = parse_number(v.u.p, v.n, &number)
-            if c != 2:
+            # text that is a number counts as that number; any other text, and each blob, makes the sum a real
+            if v.tag == T_BLOB or parse_number(v.u.p, v.n, &number) != 2:
                 set_real(&number, to_real(&v))
             v = number
         if v.tag == T_INT:

@@ -1,0 +1,3 @@
+from memora.engine.region import Region
+
+def check(region: Region) -> list[str]: ...

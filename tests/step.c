@@ -1,0 +1,54 @@
+/* Single-steps a traced child and reports every image of the memory that it shares with us.
+ *
+ * The child has called PTRACE_TRACEME and stopped itself; it stops itself once more when it is done. After each instruction the
+ * shared bytes are compared with the last image, in two classes. Words that a reader or the next owner of the lock would look at:
+ * header and hot words, the descriptor's state and, while it is sealed, all of it; page table and side arrays; the heads of frames, but
+ * for frames whose gen is odd before and after (being filled); while the descriptor is sealed, all of the units that are extents.
+ * These are compared at each step. What nobody should look at (bodies of pages and new extents, an unsealed descriptor, the log, which is
+ * written outside its window) is compared every 32 steps and at the end.
+ */
+#define _GNU_SOURCE
+#include <signal.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/ptrace.h>
+#include <sys/wait.h>
+
+enum { UNIT = 4096, HEAD = 64, BODY_EVERY = 32 };
+typedef int (*seen_fn)(long step, int body_only);
+
+enum { DESC = 8192, DESC_BYTES = 16384 };
+
+static uint64_t word(const uint8_t *p) { return __atomic_load_n((const uint64_t *)p, __ATOMIC_RELAXED); }
+
+static int differs(const uint8_t *a, const uint8_t *b, size_t n, size_t arrays, size_t data, const uint8_t *whole) {
+    if (memcmp(a, b, DESC + 8) || memcmp(a + arrays, b + arrays, data - arrays)) return 1;
+    int sealed = word(a + DESC) != 0;
+    if (sealed && memcmp(a + DESC, b + DESC, DESC_BYTES)) return 1;
+    for (size_t u = 0, at = data; at + UNIT <= n; u++, at += UNIT) {
+        if (!whole[u] && (word(a + at) & word(b + at) & 1)) continue;
+        if (whole[u] ? sealed && memcmp(a + at, b + at, UNIT) : memcmp(a + at, b + at, HEAD)) return 1;
+    }
+    return 0;
+}
+
+/* last: a copy of the n bytes at `region`, kept up to date. whole[u]: unit u is compared whole at each step. seen() returns nonzero to stop.
+ * Returns the number of steps, or -1 (child ended, status in *status). */
+long step_child(int pid, const uint8_t *region, uint8_t *last, size_t n, size_t arrays, size_t data, const uint8_t *whole, seen_fn seen,
+                int *status) {
+    long steps = 0;
+    for (;;) {
+        if (ptrace(PTRACE_SINGLESTEP, pid, 0, 0) || waitpid(pid, status, 0) != pid) return -1;
+        if (!WIFSTOPPED(*status)) return -1;
+        if (WSTOPSIG(*status) != SIGTRAP && WSTOPSIG(*status) != SIGSTOP) return -1;
+        steps++;
+        int end = WSTOPSIG(*status) == SIGSTOP;
+        int changed = differs(region, last, n, arrays, data, whole);
+        if (!changed && (end || steps % BODY_EVERY == 0)) changed = 2 * (memcmp(region, last, n) != 0);
+        if (changed) {
+            memcpy(last, region, n);
+            if (seen(steps, changed == 2)) return steps;
+        }
+        if (end) return steps;
+    }
+}

@@ -1,0 +1,222 @@
+"""Commits single-stepped on the real extension: each crash image can be read without recovery, recovers, and goes on."""
+import pytest
+from counters import absent
+from stepping import Stepper, dump
+
+SIZES = {"max_bytes": 600 << 10, "ring_bytes": 16 << 10, "initial_bytes": 300 << 10, "slots": 8, "snaps": 16}
+
+
+class Scene:
+    """Two filled trees, a topic and a bounded tree in a tiny region."""
+
+    def __init__(self, store, sizes):
+        self.store = store
+        self.sizes = sizes
+        txn = store.begin()
+        self.a, self.b = txn.create_tree(), txn.create_tree()
+        self.topic, self.bounded = txn.create_topic(2048), txn.create_bounded(4096)
+        for i in range(20):
+            txn.put(self.a, b"key-%04d" % (i * 10), b"a%d" % i * 30)
+            txn.put(self.b, b"common prefix/key-%04d" % (i * 10), b"b%d" % i * 60)
+        txn.put(self.a, b"big", b"B" * 5000)
+        txn.put(self.a, b"long" * 120, b"of the long key")
+        txn.commit()
+
+    @property
+    def trees(self):
+        return [self.a, self.b, self.topic, self.bounded, self.bounded + 1]         # the last: what a scene creates
+
+    def touch(self, n=1):
+        for i in range(n):
+            txn = self.store.begin()
+            txn.put(self.a, b"key-0050", b"touch %d" % i)
+            txn.commit()
+
+
+def put(scene):
+    return lambda txn: txn.put(scene.a, b"key-0100", b"changed")
+
+
+def split_of_two_trees(scene):
+    def change(txn):
+        for i in range(12):
+            txn.put(scene.a, b"key-%04d" % (i * 10 + 5), b"n" * 300)
+            txn.put(scene.b, b"common prefix/key-%04d" % (i * 10 + 5), b"m" * 200)
+    return change
+
+
+def deletes_that_merge(scene):
+    txn = scene.store.begin()
+    for i in range(40):
+        txn.put(scene.a, b"key-%04d" % (i * 10 + 3), b"fill" * 60)
+    txn.commit()
+
+    def change(txn):
+        for i in range(36):
+            assert txn.delete(scene.a, b"key-%04d" % (i * 10 + 3))
+        assert txn.delete(scene.a, b"long" * 120)
+    return change
+
+
+def collection(scene):
+    for _ in range(64):
+        scene.touch()
+        if scene.store.stats()["limbo_frames"] == 64:
+            return put(scene)
+    raise AssertionError(f"no limbo list of 64: {scene.store.stats()}")
+
+
+def log_trim(scene):
+    while scene.store.stats()["log_bytes"] <= scene.sizes["ring_bytes"] * 3 // 4 - 4096:
+        scene.touch()
+    return put(scene)
+
+
+def growth(scene):
+    n = 0
+    while scene.store.stats()["free_frames"] > 24:
+        txn = scene.store.begin()
+        txn.put(scene.b, b"fill-%04d" % n, b"f" * 900)
+        txn.commit()
+        n += 1
+
+    def change(txn):
+        for i in range(40):
+            txn.put(scene.b, b"more-%04d" % i, b"g" * 900)
+    return change
+
+
+def large_value(scene):
+    def change(txn):
+        txn.put(scene.a, b"big", b"C" * 12000)
+        txn.put(scene.a, b"long" * 120 + b"er", b"D" * 3000)
+    return change
+
+
+def collection_of_extents(scene):
+    for i in range(17):
+        txn = scene.store.begin()
+        txn.put(scene.a, b"big", b"E" * (2000 + i))
+        txn.commit()
+    return large_value(scene)
+
+
+def publish_and_trim(scene):
+    for _ in range(7):
+        txn = scene.store.begin()
+        txn.publish(scene.topic, b"m" * 250)
+        txn.commit()
+
+    def change(txn):
+        txn.publish(scene.topic, b"n" * 600)
+        txn.put(scene.a, b"key-0000", b"with a message")
+    return change
+
+
+def eviction(scene):
+    for i in range(3):
+        txn = scene.store.begin()
+        txn.put(scene.bounded, b"entry-%d" % i, b"c" * 1000)
+        txn.commit()
+
+    def change(txn):
+        txn.put(scene.bounded, b"entry-9", b"c" * 1500)
+    return change
+
+
+def creation_and_drop(scene):
+    def change(txn):
+        tree = txn.create_tree()
+        for i in range(20):
+            txn.put(tree, b"%d" % i, b"in the new tree" * 20)
+        txn.put(scene.a, b"new", b"%d" % tree)
+        txn.drop_tree(scene.b)
+    return change
+
+
+def many_stores(scene):
+    """More stores than the descriptor holds: it goes on in chained frames."""
+    def change(txn):
+        for i in range(60):
+            txn.put(scene.a, b"k%04d" % i + b"." * 390, b"v" * 10)       # long keys: an extent each
+    return change
+
+
+QUICK = [put, split_of_two_trees]
+LONG = [deletes_that_merge, collection, log_trim, growth, large_value, collection_of_extents, publish_and_trim, eviction, creation_and_drop,
+        many_stores]
+
+
+def step(stores, spawn, scene_of, check_bad=True, **options):
+    sizes = {**SIZES, "initial_bytes": 440 << 10} if scene_of is collection else SIZES
+    store = stores(**sizes)
+    scene = Scene(store, sizes)
+    change = scene_of(scene)
+    commit, before = dump(store, scene.trees)
+    models = {commit: before}
+    expected = Plain(before)
+    change(expected)
+    models[commit + 1] = expected.result(scene)
+    stepper = Stepper(store, sizes, scene.trees, models, **options)
+    try:
+        def work(store):
+            txn = store.begin()
+            change(txn)
+            return txn.commit
+        if not stepper.run(spawn, work):
+            absent("crash images", "tracing is not permitted here")
+            pytest.skip("tracing is not permitted here")
+    finally:
+        stepper.close()
+    print(f"{stepper.steps} steps, {stepper.images} images, {stepper.bodies} of bodies only; states {sorted(stepper.states)}")
+    print(*stepper.bad, sep="\n")
+    if check_bad:
+        assert stepper.bad == []
+        assert {(False, commit), (True, commit), (True, commit + 1), (False, commit + 1)} <= stepper.states
+        assert dump(store, scene.trees) == (commit + 1, models[commit + 1])
+    return stepper
+
+
+class Plain:
+    """The writing half of a transaction on plain dicts: what a change must lead to."""
+
+    def __init__(self, trees):
+        self.trees = {tree: None if rows is None else dict(rows) for tree, rows in trees.items()}
+        self.created = max(trees)
+
+    def put(self, tree, key, value):
+        self.trees.setdefault(tree, {})[key] = value
+
+    def delete(self, tree, key):
+        return self.trees[tree].pop(key, None) is not None
+
+    def publish(self, tree, payload):
+        pass
+
+    def create_tree(self):
+        self.trees[self.created] = {}
+        return self.created
+
+    def drop_tree(self, tree):
+        self.trees[tree] = None
+
+    def result(self, scene):
+        for tree, rows in self.trees.items():
+            if tree == scene.bounded and rows:
+                # evicted in key order, oldest hand first: from the beginning here
+                for key in sorted(rows):
+                    if sum(len(k) + len(v) + 32 for k, v in rows.items()) > 4096 and key != b"entry-9":
+                        del rows[key]
+        return {tree: None if rows is None else sorted(rows.items()) for tree, rows in self.trees.items() if tree in scene.trees}
+
+
+@pytest.mark.parametrize("scene", QUICK)
+def test_every_image_of_a_commit(stores, spawn, scene):
+    step(stores, spawn, scene, body_every=32, go_on_every=8)
+
+
+@pytest.mark.long
+@pytest.mark.watchdog(600)
+@pytest.mark.parametrize("scene", LONG)
+def test_every_image_of_more_commits(stores, spawn, scene):
+    step(stores, spawn, scene)
