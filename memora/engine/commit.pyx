@@ -383,6 +383,9 @@ cdef int apply_message(mm_map *m, const TreeRef *t, const uint8_t *v, uint64_t v
     cdef uint64_t head = get64(m, &c.head)
     cdef mm_message h
     h.len = <uint32_t>((sizeof(h) + vn + 7) & ~<uint64_t>7)
+    if head + h.len - get64(m, &c.tail) > get64(m, &c.ring_bytes):      # a topic that this very commit creates: topic_room came too early
+        m.need = head + h.len
+        return MM_REFUSED
     h.pad = <uint32_t>vn
     h.seq = get64(m, &c.head_seq)
     h.commit = m.building
@@ -463,11 +466,13 @@ cdef int flush_log(Region r) except -1:
 cdef int relieve(Region r, int st, uint64_t need, str doing) except -1:
     """The lock is released and a commit was dropped with st for want of `need`: make it possible, or raise."""
     cdef mm_map *m = &r.m
-    cdef uint64_t before, units = m.hot.n_units
+    cdef uint64_t before, before_x, units = m.hot.n_units
+    cdef uint32_t order = 0
     if st == MM_NEED_LOG:
         return flush_log(r)
     if st == MM_NEED_FRAMES or st == MM_NEED_EXTENT:
         before = m.hot.free_count
+        before_x = m.hot.x_free
         take_lock(r, 60000000000)
         release_dead_snapshots(m)
         st2 = collect(m, 1)
@@ -478,6 +483,13 @@ cdef int relieve(Region r, int st, uint64_t need, str doing) except -1:
             raise error(m, st2, doing)
         if st == MM_NEED_FRAMES and m.hot.free_count > before + need and m.hot.free_count > m.hot.n_frames // 16:
             return 0
+        if st == MM_NEED_EXTENT and m.hot.x_free > before_x:
+            while (<uint64_t>1 << order) < need:
+                order += 1
+            while order < MM_X_ORDERS:
+                if m.hot.xfree[order]:
+                    return 0            # what was collected may do
+                order += 1
         return r.grow_for(st, need, units)
     if st == MM_TOO_BIG:
         raise errors.DataError(f"{doing}: one commit would log {need} bytes; the limit is 4 GiB")

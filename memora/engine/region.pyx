@@ -33,6 +33,7 @@ import fcntl
 import os
 import secrets
 import shutil
+import stat
 import struct
 import time
 
@@ -71,7 +72,7 @@ def user_directory(region_dir=None, create=False) -> str:
         return path
     except NotADirectoryError:
         raise errors.RegionError(f"{region_dir!r} is not a directory") from None
-    if not os.path.isdir(path) or os.path.islink(path) or st.st_uid != os.getuid():
+    if not stat.S_ISDIR(st.st_mode) or st.st_uid != os.getuid():
         raise errors.RegionError(f"{path!r} is not a directory of user {os.getuid()}: refused")
     return path
 
@@ -204,9 +205,12 @@ cdef class Region:
                initial_bytes=None, uuid=None, incarnation=1, file_id=(0, 0), fill=None):
         """Create the named region, or raise FileExistsError. fill(region), if given, runs before the region gets its name."""
         cdef Region r
-        user = user_directory(region_dir, create=True)
-        path = os.path.join(user, f".new-{os.getpid()}-{secrets.token_hex(6)}")
-        os.mkdir(path, 0o700)
+        while True:
+            user = user_directory(region_dir, create=True)
+            path = os.path.join(user, f".new-{os.getpid()}-{secrets.token_hex(6)}")
+            with contextlib.suppress(FileNotFoundError):        # the directory went with its last region just now: again
+                os.mkdir(path, 0o700)
+                break
         try:
             fds = [os.open(os.path.join(path, f), os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600) for f in ("region", "slots")]
             r = Region._build(name, path, fds, max_bytes, ring_bytes, slots, snaps, initial_bytes, uuid, incarnation, file_id)

@@ -219,6 +219,10 @@ cdef class Transaction:
 
     cdef int c_insert(self, uint32_t tree, const uint8_t *k, size_t kn, const uint8_t *v, size_t vn) except -1:
         """1: inserted; 0: the key is there, nothing changed. Absence is checked again at commit."""
+        return self.c_insert_until(tree, k, kn, v, vn, 0)
+
+    cdef int c_insert_until(self, uint32_t tree, const uint8_t *k, size_t kn, const uint8_t *v, size_t vn, uint64_t expiry) except -1:
+        """c_insert of an entry that expires at a wall clock in ns; 0 = never."""
         cdef Node *n
         cdef const uint8_t *old
         cdef size_t oldn
@@ -229,13 +233,13 @@ cdef class Transaction:
         if n != NULL and n.op:
             if n.op != MM_OP_DELETE and not self.expired(n.expiry):
                 return 0
-            self.c_write(tree, MM_OP_PUT, k, kn, v, vn, 0)
+            self.c_write(tree, MM_OP_PUT, k, kn, v, vn, expiry)
             return 1
         if self.c_get(tree, k, kn, &old, &oldn):
             return 0
         self.reads.n = before           # the commit itself checks that the key is absent: the leaf may change
         self.reads.last = last
-        self.c_write(tree, MM_OP_INSERT, k, kn, v, vn, 0)
+        self.c_write(tree, MM_OP_INSERT, k, kn, v, vn, expiry)
         return 1
 
     cdef int c_delete(self, uint32_t tree, const uint8_t *k, size_t kn) except -1:

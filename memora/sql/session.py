@@ -255,6 +255,9 @@ class Session:
                 transaction.rollback_to(savepoint)
                 self._dirty, self._schema = dirty, schema
             raise
+        finally:
+            if not transaction.closed:
+                transaction.release(savepoint)
 
     def _writer(self, statement, transaction):
         schema = self._current_schema(transaction)
