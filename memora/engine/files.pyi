@@ -1,5 +1,4 @@
 from os import PathLike
-from struct import Struct
 
 from memora.engine.region import Region
 from memora.engine.store import Store
@@ -7,23 +6,11 @@ from memora.engine.store import Store
 LEVELS: tuple[str, ...]
 SEGMENT_BYTES: int
 CHECKPOINT_BYTES: int
-BLOCK_BYTES: int
+BATCH_BYTES: int
+BIG_BYTES: int
 WRITE_EVERY_S: float
 SYNC_EVERY_S: float
-FORMAT: int
-HEAD: Struct
-HEAD_MAGIC: bytes
-BLOCK: Struct
-TREE: Struct
-ENTRY: Struct
-MESSAGE: Struct
-END: Struct
-SEGMENT: Struct
-SEGMENT_MAGIC: bytes
-IDENTITY: Struct
-IDENTITY_MAGIC: bytes
 
-def crc32c(data: bytes | bytearray | memoryview, seed: int = 0) -> int: ...
 def open_file(
     path: str | PathLike[str],
     *,
@@ -50,7 +37,8 @@ class Files:
     path: str
     wal: str
     durability: str
+    syncs: int
     def flush(self, sync: bool = True) -> None: ...
-    def checkpoint(self) -> int: ...
+    def checkpoint(self, wait: bool = True) -> int: ...
     def reached(self) -> dict[str, int]: ...
     def leave(self) -> None: ...

@@ -1,0 +1,29 @@
+from collections.abc import Callable
+from struct import Struct
+from typing import Any
+
+from memora.engine.region import Region
+
+FORMAT: int
+BLOCK_BYTES: int
+HEAD: Struct
+HEAD_MAGIC: bytes
+BLOCK: Struct
+BLOCK_COUNTS: Struct
+TREE: Struct
+ENTRY: Struct
+MESSAGE: Struct
+END: Struct
+
+class Superseded(Exception): ...
+
+def crc32c(data: bytes | bytearray | memoryview, seed: int = 0) -> int: ...
+def sync_directory(path: str) -> None: ...
+def write_all(fd: int, data: bytes | bytearray | memoryview) -> None: ...
+def temporaries(path: str) -> list[str]: ...
+def sweep_temporaries(path: str, keep: str | None = None) -> None: ...
+def read_head(path: str) -> dict[str, Any]: ...
+def load(region: Region, path: str, head: dict[str, Any]) -> None: ...
+def write_checkpoint(
+    region: Region, path: str, uuid: bytes, incarnation: int, still_ours: Callable[[], object]
+) -> tuple[int, int]: ...
