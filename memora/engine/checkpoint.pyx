@@ -14,8 +14,8 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 from memora.engine.commit cimport TreeRef
 from memora.engine.descriptor cimport begin, put64
-from memora.engine.extents cimport extent_bytes
-from memora.engine.frames cimport reserve
+from memora.engine.extents cimport collect_extents, extent_bytes
+from memora.engine.frames cimport collect, reserve
 from memora.engine.layout cimport *
 from memora.engine.procs cimport lock_release
 from memora.engine.region cimport Region, take_lock
@@ -24,6 +24,10 @@ from memora.engine.status cimport error
 from memora.engine.sync cimport *
 from memora.engine.transaction cimport Cursor, Transaction
 from memora.engine.wal cimport record_begin
+
+cdef enum:
+    BATCH_STORES = 600          # of a batch; a new page takes at least two
+    BATCH_FRAMES = 400          # more than a batch can take
 
 import contextlib
 import os
@@ -109,10 +113,26 @@ def read_head(path) -> dict:
 
 
 cdef int grow_or_raise(Region region, int st) except -1:
-    """Rebuilding lacked space: grow. Nobody else is in the region."""
-    if st == MM_NEED_FRAMES or st == MM_NEED_EXTENT:
-        return region.grow_for(st, region.m.need, region.m.hot.n_units)
-    raise error(&region.m, st, "rebuilding from the files")
+    """Rebuilding lacked space: collect what replayed commits retired, and grow. Nobody else is in the region."""
+    cdef mm_map *m = &region.m
+    cdef uint64_t need = m.need, had = m.hot.x_free
+    if st != MM_NEED_FRAMES and st != MM_NEED_EXTENT:
+        raise error(m, st, "rebuilding from the files")
+    take_lock(region, 60000000000)
+    st2 = collect(m, 1)
+    if st2 == MM_OK:
+        st2 = collect_extents(m, 1)
+    lock_release(m)
+    if st2:
+        raise error(m, st2, "rebuilding from the files")
+    if st == MM_NEED_FRAMES and m.hot.free_count > need + reserve(m):
+        return 0
+    try:
+        region.grow_for(st, need, m.hot.n_units)
+    except errors.RegionFull:
+        if st == MM_NEED_FRAMES or m.hot.x_free == had:
+            raise
+    return 0
 
 
 cdef int next_batch(Region region) except -1:
@@ -121,9 +141,9 @@ cdef int next_batch(Region region) except -1:
     cdef int st = restore_seal(m, 1)
     if st:
         raise error(m, st, "rebuilding from the files")
-    if m.hot.free_count < reserve(m) + 1024:
+    if m.hot.free_count < reserve(m) + BATCH_FRAMES:
         with contextlib.suppress(errors.RegionFull):        # a region at its cap may still have room for everything
-            region.grow_for(MM_NEED_FRAMES, 2048, m.hot.n_units)
+            region.grow_for(MM_NEED_FRAMES, BATCH_FRAMES, m.hot.n_units)
         begin(m)
     return 0
 
@@ -144,7 +164,6 @@ cdef class _Loader:
         begin(m)
         m.building = 1
         record_begin(m)
-        next_batch(region)
 
     cdef uint64_t record(self, bytes block, uint64_t at) except 0:
         """Restore the record at a place of a block; where the next one begins. ValueError or struct.error: it does not fit."""
@@ -160,6 +179,7 @@ cdef class _Loader:
             at += TREE.size
             if vn > size - at:
                 raise ValueError("a tree leaves its block")
+            next_batch(self.region)     # what lacks space below is dropped: the entries before must stand
             while True:
                 st = restore_tree(m, tree, kind, p + at, vn, &self.t)
                 if st == MM_OK:
@@ -176,7 +196,7 @@ cdef class _Loader:
             at += ENTRY.size
             if kn > MM_KEY_MAX or kn > size - at or vn > size - at - kn:
                 raise ValueError("an entry leaves its block")
-            if m.buf.n > 600 or kn + vn > MM_CELL_INLINE:
+            if self.entries == 0 or m.buf.n > BATCH_STORES or kn + vn > MM_CELL_INLINE:
                 next_batch(self.region)
             st = restore_entry(m, &self.t, p + at, kn, p + at + kn, vn, expiry)
             while st:                   # only possible right behind next_batch: no page was touched yet

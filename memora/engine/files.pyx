@@ -289,11 +289,8 @@ cdef class Files:
                     mend_after = 1000000000
                 except errors.DurabilityError:
                     mend_at = mm_mono_ns() + mend_after     # told to who commits with 'full', and to flush()
-                except errors.FileReplaced as e:
-                    self._replaced(e)
-                    return
-                except errors.ProgrammingError:
-                    return                                  # closed meanwhile
+                except (errors.FileReplaced, errors.ProgrammingError):
+                    return                                  # told to whoever commits; or closed meanwhile
                 if not self.region.closed and mm_ld64(&m.hot.ring_head) - mm_ld64(&m.hot.checkpoint_lsn) > CHECKPOINT_BYTES:
                     self._checkpoint_behind()
             else:
@@ -324,8 +321,6 @@ cdef class Files:
     def _checkpoint_quietly(self):
         try:
             self.checkpoint(wait=False)
-        except errors.FileReplaced as e:
-            self._replaced(e)
         except errors.Error:
             return          # the log stands; the next one may succeed, and the last process to leave tells
 
@@ -522,6 +517,9 @@ cdef class Files:
                         self.write_log(sync)
                     except _Overwritten:
                         overwritten = True
+                    except errors.FileReplaced as e:
+                        self._replaced(e)
+                        raise
                     except OSError as e:
                         mm_st64(&m.hot.io_failed, e.errno or errno.EIO)
                         self._close_segment()
@@ -582,6 +580,9 @@ cdef class Files:
                     self.passed(commit, lsn)
                     self._drop_segments(lsn)
                     return commit
+        except errors.FileReplaced as e:
+            self._replaced(e)
+            raise
         except OSError as e:
             room = os.statvfs(os.path.dirname(self.path))
             raise errors.OperationalError(f"{self.path!r}: the checkpoint could not be written: {e.strerror}; {room.f_bavail * room.f_frsize} bytes "

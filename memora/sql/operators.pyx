@@ -8,7 +8,7 @@ from memora.sql.runtime cimport Arena, Context, Expr, KeyTable, Op, SortItem, ma
 from memora.sql.types cimport (
     T_INT, T_NULL, T_REAL, T_TEXT, Value, compare_affinity, real_to_integer, set_int, to_number)
 
-from memora.errors import OperationalError
+from memora.errors import IntegrityError
 
 
 cdef class ExprSource(Source):
@@ -244,7 +244,7 @@ cdef int64_t limit_value(Expr e, int64_t otherwise) except? -2:
     if number.tag == T_REAL and real_to_integer(number.u.r, &i):
         set_int(&number, i)
     if number.tag != T_INT:
-        raise OperationalError("datatype mismatch")
+        raise IntegrityError("datatype mismatch")
     return number.u.i if number.u.i >= 0 else otherwise
 
 
