@@ -5,9 +5,9 @@ from memora.engine.region import Region
 
 FORMAT: int
 SEGMENT_FIXED: Struct
-MARK: Struct
 SEGMENT_HEAD: int
 SEGMENT_MAGIC: bytes
+MARK: Struct
 SYNCED_AT: int
 
 def segment_name(incarnation: int, lsn: int, kind: str = "wal") -> str: ...
