@@ -24,12 +24,13 @@ TMPFS = "/dev/shm"
 
 @dataclasses.dataclass
 class Result:
-    """Seconds an operation, one number a round; `extra` holds what else a workload tells (percentiles)."""
+    """What a contender did in a workload: seconds an operation, one number a round."""
 
     contender: str
     workload: str
     count: int                      # operations in all rounds
     rounds: list[float]
+    unit: str = "ops"
 
     @property
     def median_us(self) -> float:
@@ -76,12 +77,13 @@ def timed(work: Callable, *args) -> float:
         gc.enable()
 
 
-def in_turns(contenders: list, workload: str, batches: Callable[[], Iterator[tuple]], operations: int) -> list[Result]:
+def in_turns(contenders: list, workload: str, batches: Callable[[], Iterator[tuple]], operations: int,
+             unit: str = "ops") -> list[Result]:
     """Run the workload on each contender in turns, a round for every tuple of arguments that batches() yields.
 
     The one who begins changes from round to round; the first round warms caches and is not counted.
     """
-    results = {c.name: Result(c.name, workload, 0, []) for c in contenders if hasattr(c, workload)}
+    results = {c.name: Result(c.name, workload, 0, [], unit) for c in contenders if hasattr(c, workload)}
     able = [c for c in contenders if c.name in results]
     for n, args in enumerate(batches()):
         for contender in able[n % len(able):] + able[:n % len(able)]:
@@ -110,7 +112,7 @@ def table(results: list[Result], bars: dict[str, float]) -> list[str]:
     ours = next((r for r in results if r.contender == "memora"), None)
     lines = []
     for r in results:
-        line = f"  {r.workload:<14}{r.contender:<14}{r.count:>9} ops {r.median_us:>10.3f} us  +-{r.spread:>4.0%}"
+        line = f"  {r.workload:<14}{r.contender:<14}{r.count:>9} {r.unit:<4} {r.median_us:>10.3f} us  +-{r.spread:>4.0%}"
         if ours is not None and r is not ours:
             ratio = ours.median_us / r.median_us
             line += f"   memora / {r.contender} = {ratio:.2f}"

@@ -111,7 +111,8 @@ class Dict:
 
 
 CONTENDERS = (Memora, Lmdb, Dict)
-# The ratios that issue 2 asks for.
+TITLE = "key space, {n} keys of 16 B with values of 100 B, one transaction an operation, on tmpfs, nothing synced"
+# Ratios that Memora has to reach, or stay below.
 BARS = {"readrandom": {"lmdb": 0.6, "dict": 2.0}, "overwrite": {"lmdb": 0.7}}
 
 
