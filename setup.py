@@ -1,4 +1,4 @@
-"""Extensions only; every piece of metadata is in pyproject.toml.
+"""Extensions and the compiled grammar only; every piece of metadata is in pyproject.toml.
 
 MEMORA_DEBUG=1   C asserts and bounds checks, no optimisation.
 MEMORA_TRACE=1   line tracing for coverage; the C lies beside the .pyx. Never measure speed on it.
@@ -9,6 +9,7 @@ import shlex
 import shutil
 import sys
 import sysconfig
+import types
 from pathlib import Path
 
 from setuptools import Extension, setup
@@ -56,11 +57,41 @@ def extensions():
     )
 
 
+def tables_module():
+    """memora.sql.tables in a package of another name: memora cannot be imported before its extensions are built."""
+    package = sys.modules["memora_grammar"] = types.ModuleType("memora_grammar")
+    package.__path__ = [str(Path("memora/sql").absolute())]
+    import memora_grammar.tables
+    return memora_grammar.tables
+
+
+def build_command():
+    """The command; its import comes after the refusals, since setuptools cannot be imported on all that they refuse."""
+    from setuptools.command.build_ext import build_ext
+
+    class Build(build_ext):
+        """Extensions, then the grammar's tables beside memora/sql/tables.py: in place, or where the wheel is put together."""
+
+        def tables(self):
+            return Path("" if self.inplace else self.build_lib, "memora/sql/grammar.tables")
+
+        def run(self):
+            super().run()
+            self.tables().parent.mkdir(parents=True, exist_ok=True)
+            tables_module().write(str(self.tables()))
+
+        def get_outputs(self):
+            return [*super().get_outputs(), str(Path(self.build_lib, "memora/sql/grammar.tables"))]
+
+    return Build
+
+
 refuse_what_cannot_work()
 # Time stamps alone would keep the objects of a debug build when a release build follows.
 CHANGED = LAST_MODE.exists() and LAST_MODE.read_text() != MODE
 built = setup(
     ext_modules=extensions(),
+    cmdclass={"build_ext": build_command()},
     options={"build_ext": {"parallel": min(4, os.cpu_count() or 1), "force": CHANGED}},
 )
 if built.have_run.get("build_ext"):

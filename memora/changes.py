@@ -5,7 +5,7 @@ tree *at that commit*: the catalog's own changes (tree 1) are in the feed as wel
 catalog of now, undoes what was committed to it since, and then applies these commits as it meets them.
 
     space     key                       new, old
-    table     rowid, or primary key     dict by column name
+    table     rowid, or primary key     dict by column name (a tuple is the key where several columns are)
     kv        the key                   the value
     cache     the key                   the value; kind "expire" and "evict" beside "delete"
     queue     job id                    dict: id, state, value, attempts, priority, enqueued, available, worker. A claim is an "update"
@@ -286,6 +286,18 @@ def _job(key, value):
 
 
 def _table_decoder(row) -> Callable:
-    """What turns a table's key and record into (rowid or primary key, dict by column name)."""
-    from memora.sql.catalog import row_decoder
-    return row_decoder(row)
+    """What turns a table's key and record into (rowid or primary key, dict by column name). The layouts are those of sql/record.pyx."""
+    from memora.sql.catalog import table_of
+    from memora.sql.parser import parse
+    from memora.sql.record import decode
+    table = table_of(parse(row["sql"]), row["tree"])
+    names = [column.name for column in table.columns]
+    primary = [] if table.has_rowid else [names[position] for position in table.primary_key.columns]
+
+    def row_of(key, record):
+        rowid = int.from_bytes(key, "big") - 2 ** 63 if table.has_rowid else 0
+        values = dict(zip(names, decode(record, len(names), rowid, table.rowid_column, table.defaults)))
+        if table.has_rowid:
+            return rowid, values
+        return values[primary[0]] if len(primary) == 1 else tuple(values[name] for name in primary), values
+    return row_of

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -25,7 +26,9 @@ from memora.kv import KeySpace
 from memora.transaction import Rows, Tx
 
 RUN_TRIES = 1000
-FILE_OPTIONS = ("durability", "checkpoint_bytes", "recover")
+IDLE_SESSIONS = 8
+OF_A_FILE = re.compile("db-[0-9a-f]+-[0-9a-f]+")        # what engine/files.pyx calls the region of a file
+FILE_OPTIONS = ("durability", "recover")
 
 
 def open(name: str | os.PathLike, *, timeout: float | str = 5.0, max_bytes: int | str | None = None, ring_bytes: int | str | None = None,  # noqa: A001
@@ -36,7 +39,7 @@ def open(name: str | os.PathLike, *, timeout: float | str = 5.0, max_bytes: int 
     a file. timeout: how long a commit waits for its turn. max_bytes: the cap of the region, half of its file system if not said;
     ring_bytes: the size of the log that change feeds read (8 MB). Both count when the region is made. region_dir: another tmpfs directory
     than /dev/shm. create=False: RegionError when there is no such region. For files also: durability ("off", "normal", "full")
-    and the other options of memora.persist.open_file.
+    and recover=True, to go on from the files when the live region of a container is out of reach.
 
     RegionError: what was found is no region, damaged, or too new; RegionFull: no room for it.
     """
@@ -46,17 +49,17 @@ def open(name: str | os.PathLike, *, timeout: float | str = 5.0, max_bytes: int 
     region_dir = None if region_dir is None else os.fsdecode(region_dir)
     if name.startswith("sysv:"):
         raise errors.NotSupportedError(f"{name!r}: System V regions come later; use 'shm:{name[5:]}'")
-    if name != ":memory:" and not name.startswith("shm:"):
-        if not name:
-            raise errors.ProgrammingError("a database needs a name: ':memory:', 'shm:NAME' or the path of a file")
-        from memora.persist import open_file
-        return Database(open_file(name, timeout_s=timeout_s, region_dir=region_dir, create=create, **sizes, **file_options), name)
     unknown = [key for key in file_options if key not in FILE_OPTIONS]
     if unknown:
         raise TypeError(f"open() has no argument {unknown[0]!r}")
-    given = [key for key, value in file_options.items() if value is not None]
+    given = {key: value for key, value in file_options.items() if value is not None}
+    if name != ":memory:" and not name.startswith("shm:"):
+        if not name:
+            raise errors.ProgrammingError("a database needs a name: ':memory:', 'shm:NAME' or the path of a file")
+        from memora.engine.files import open_file
+        return Database(open_file(name, timeout_s=timeout_s, region_dir=region_dir, create=create, **sizes, **given), name)
     if given:
-        raise errors.ProgrammingError(f"{given[0]}= is for databases with a file; {name!r} has none")
+        raise errors.ProgrammingError(f"{next(iter(given))}= is for databases with a file; {name!r} has none")
     return Database(Store.open(name, region_dir=region_dir, timeout_s=timeout_s, create=create, **sizes), name)
 
 
@@ -73,8 +76,9 @@ def remove(name: str | os.PathLike, *, region_dir: str | os.PathLike | None = No
 
 
 def regions(*, region_dir: str | os.PathLike | None = None) -> list[str]:
-    """The names of this user's shared regions, as open() takes them, sorted."""
-    return ["shm:" + name for name in regions_module.names(None if region_dir is None else os.fsdecode(region_dir))]
+    """The names of this user's shared regions, as open() takes them, sorted. Those that belong to files are not named."""
+    names = regions_module.names(None if region_dir is None else os.fsdecode(region_dir))
+    return ["shm:" + name for name in names if not OF_A_FILE.fullmatch(name)]
 
 
 def connect(database: str | os.PathLike | Database, *args, **kwargs):
@@ -92,6 +96,7 @@ class Database:
         self._local = threading.local()     # one SQL session a thread
         self._known = (-1, {})              # rows of the catalog at one version of it: (kind, name) -> row
         self._registry = None
+        self._idle = []                     # sessions of transactions that have ended
 
     # ---- SQL
 
@@ -115,6 +120,20 @@ class Database:
         from memora.sql.session import Session
         return Session(self._store, virtual=self._virtual())
 
+    def _transaction_session(self, txn):
+        """A SQL session that works in an engine transaction; to be given back when that has ended."""
+        try:
+            session = self._idle.pop()
+        except IndexError:
+            from memora.sessions import TransactionSession
+            return TransactionSession(self._store, virtual=self._virtual(), transaction=txn)
+        session.join(txn)
+        return session
+
+    def _give_back(self, session):
+        if len(self._idle) < IDLE_SESSIONS:
+            self._idle.append(session)
+
     def connect(self, **options):
         """A PEP 249 connection to this database, with the options of memora.connect; it does not close the database."""
         from memora import dbapi
@@ -134,6 +153,7 @@ class Database:
         The commit raises SerializationError if another one changed what was read (isolation "snapshot": does not look at that);
         nothing was written then. Nothing is locked in between.
         """
+        self._check()
         return Tx(self, isolation, read_only)
 
     def run(self, fn: Callable[[Tx], Any], tries: int = RUN_TRIES) -> Any:
@@ -156,6 +176,7 @@ class Database:
 
     def snapshot(self) -> Tx:
         """A read-only transaction: one commit, held still. Never fails for a conflict."""
+        self._check()
         return Tx(self, read_only=True)
 
     # ---- spaces
@@ -166,22 +187,22 @@ class Database:
         pickle=True lets it hold what the value codec refuses, and unpickle what others wrote into it: only where you trust them.
         ProgrammingError: the name is something else, or the space was made with another `pickle`.
         """
-        return KeySpace(self._store, name, spaces.in_store(self._store, name, spaces.kv(pickle)), pickle)
+        return KeySpace(self._store, name, self._row(name, spaces.kv(pickle)), pickle)
 
     def cache(self, name: str, ttl: float | str | None = None, max_bytes: int | str | None = None, evict: str | None = None) -> Cache:
         """A cache, made when the name is free: with 64 MB, no time to live, and evict="clock", if nothing is said.
 
         When it exists, what is given must be what it was made with; None takes what is stored.
         """
-        return Cache(self._store, name, spaces.in_store(self._store, name, spaces.cached(ttl, max_bytes, evict)))
+        return Cache(self._store, name, self._row(name, spaces.cached(ttl, max_bytes, evict)))
 
     def topic(self, name: str, retain: int | str | None = None) -> Topic:
         """A topic, made when the name is free; it keeps the newest messages that fit into `retain` bytes (4 MB)."""
-        return Topic(self._store, name, spaces.in_store(self._store, name, spaces.topic(retain)))
+        return Topic(self._store, name, self._row(name, spaces.topic(retain)))
 
     def queue(self, name: str) -> Queue:
         """A queue, made when the name is free."""
-        return Queue(self._store, name, spaces.in_store(self._store, name, spaces.queue()))
+        return Queue(self._store, name, self._row(name, spaces.queue()))
 
     def changes(self, name: str | Iterable[str] | None = None, since: int | None = None, pickle: bool = False) -> Changes:
         """Follow what is committed: to one table or space, to several, or to all (None), in commit order.
@@ -189,7 +210,12 @@ class Database:
         since: the number of the last commit already known (Tx.commit_number, Tx.snapshot); None: from now on.
         pickle: unpickle what is in key spaces made with pickle=True; else these values come as the bytes of the pickle.
         """
+        self._check()
         return Changes(self._store, name, since, pickle)
+
+    def _row(self, name, wanted):
+        self._check()
+        return spaces.in_store(self._store, name, wanted)
 
     def _known_rows(self, version):
         known = self._known

@@ -79,7 +79,8 @@ def test_module_is_a_triple_and_its_stub_matches(path):
             described |= {n.target.id for n in node.body if isinstance(n, ast.AnnAssign)}
             assert described == {n for n in vars(thing) if not n.startswith("_")}, key
         else:
-            wanted = [a.arg for a in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)]
+            given = node.args
+            wanted = [a.arg for a in (*given.posonlyargs, *given.args, given.vararg, *given.kwonlyargs, given.kwarg) if a]
             assert wanted == list(inspect.signature(thing).parameters), key
 
 
@@ -89,7 +90,7 @@ def test_module_is_a_triple_and_its_stub_matches(path):
 @pytest.mark.watchdog(900)
 def test_wheel_carries_interfaces_and_no_sources(tmp_path):
     source = tmp_path / "source"
-    shutil.copytree(ROOT, source, ignore=shutil.ignore_patterns(".git", ".venv*", "build", "*.so", "*.c", "__pycache__", "*.egg-info"))
+    shutil.copytree(ROOT, source, ignore=shutil.ignore_patterns(".git", ".venv*", "build", "*.so", "*.tables", "*.c", "__pycache__", "*.egg-info"))
     done = subprocess.run(
         [sys.executable, "-m", "pip", "wheel", "-q", "--no-build-isolation", "--no-deps", "-w", tmp_path, source],
         capture_output=True, text=True, timeout=800)
@@ -97,8 +98,8 @@ def test_wheel_carries_interfaces_and_no_sources(tmp_path):
     wheel, = tmp_path.glob("*.whl")
     files = zipfile.ZipFile(wheel).namelist()
     suffixes = {Path(name).suffix for name in files if name.startswith("memora/")}
-    assert suffixes <= {".py", ".pyi", ".pxd", ".so", ".typed", ".lark", ".h"}
-    assert "memora/py.typed" in files
+    assert suffixes <= {".py", ".pyi", ".pxd", ".so", ".typed", ".lark", ".h", ".tables"}
+    assert "memora/py.typed" in files and "memora/sql/grammar.tables" in files
     for path in ROOT.glob("memora/**/*"):
         if path.suffix in (".py", ".pyi", ".pxd", ".lark", ".h"):
             assert str(path.relative_to(ROOT)) in files

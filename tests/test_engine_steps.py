@@ -241,8 +241,7 @@ SEEDED = {
     "cleared before it is performed": ("descriptor", [
         ("    if perform(m, d.store, n):\n        return MM_CORRUPT\n", "    mm_st64(&d.state, 0)\n    if perform(m, d.store, n):\n        return MM_CORRUPT\n")]),
     "no version before": ("frames", [
-        ("    memcpy(&p.tree, &old.tree, MM_UNIT - 40)\n    put32(m, &m.pt[pgno], f)\n",
-         "    memcpy(&p.tree, &old.tree, MM_UNIT - 40)\n    p.prev = 0\n    put32(m, &m.pt[pgno], f)\n")]),
+        ("    copy_page(p, old)\n", "    copy_page(p, old)\n    p.prev = 0\n")]),
 }
 
 

@@ -536,7 +536,7 @@ def test_conflicts_of_the_grammar():
     """lark takes a shift in a conflict: only where that is meant (a dangling ON, a dangling ESCAPE)."""
     import lark
 
-    from memora.sql import parser
+    from memora.sql import tables
 
     found = []
 
@@ -549,7 +549,7 @@ def test_conflicts_of_the_grammar():
     logger.addHandler(listener)
     logger.setLevel(logging.DEBUG)
     try:
-        parser.Tables()
+        tables.compile_grammar()
     finally:
         logger.removeHandler(listener)
         logger.setLevel(level)

@@ -13,6 +13,7 @@ import re
 import sys
 import time
 from collections import Counter
+from decimal import Decimal
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -90,7 +91,11 @@ def shown(value, type_):
         if isinstance(value, (str, bytes)):
             match = re.match(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", value if isinstance(value, str) else value.decode())
             value = float(match[0]) if match else 0.0
-        return f"{value:.3f}"
+        text = f"{value:.3f}"
+        if len(text) - 4 > 16:
+            # the original program prints no more than 16 significant digits
+            text = f"{int(Decimal(f'{value:.15e}'))}.000"
+        return text
     if isinstance(value, bytes):
         value = value.decode("utf-8", "replace")
     elif isinstance(value, float):

@@ -72,8 +72,8 @@ quietly() {
 }
 
 sources() {
-    find memora setup.py \( -name '*.pyx' -o -name '*.pxd' -o -name '*.h' -o -name setup.py \) -exec cksum {} +
-    find memora -name '*.so'
+    find memora setup.py \( -name '*.pyx' -o -name '*.pxd' -o -name '*.h' -o -name setup.py -o -name '*.lark' -o -name lexer.py -o -name tables.py \) -exec cksum {} +
+    find memora -name '*.so' -o -name '*.tables'
     cat build/mode 2>/dev/null || true
     echo "debug=${MEMORA_DEBUG:-} trace=${MEMORA_TRACE:-}"
 }

@@ -16,7 +16,7 @@ SOURCE      Bayer and Unterauer, Prefix B-trees (TODS 1977); slot heads after Gr
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 from memora.engine.extents cimport extent_bytes, new_extent, retire_extent
-from memora.engine.frames cimport Look, current, dirty, free_page, new_page, page_at, still_there
+from memora.engine.frames cimport Look, current, dirty, expect_leaf, free_page, new_page, page_at, still_there
 from memora.engine.layout cimport *
 from memora.engine.page cimport (Entry, add_entry, cell_bytes, child_at, clear_page, drop_entry, entry_at, entry_bytes, search, used_bytes,
                                  value_at)
@@ -47,6 +47,8 @@ cdef int find(mm_map *m, uint64_t s, uint32_t root, uint32_t tree, const uint8_t
             slot[0] = i
             return MM_FOUND if found else MM_ABSENT
         pgno = child_at(p, i + found)
+        if p.level == 1:
+            expect_leaf(m, pgno)
         if not still_there(look):       # before the child's number is used
             return MM_MOVED
     return MM_MOVED
@@ -98,6 +100,8 @@ cdef int locate(mm_map *m, uint32_t root, uint32_t tree, const uint8_t *k, size_
             return MM_OK
         path.idx[depth] = i + found
         pgno = child_at(p, i + found)
+        if p.level == 1:
+            expect_leaf(m, pgno)
     m.corrupt_page = pgno
     m.corrupt_what = b"tree deeper than 16"
     return MM_CORRUPT

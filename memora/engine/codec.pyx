@@ -217,10 +217,16 @@ cdef int key_double(Buf *b, double value) noexcept nogil:
 
 
 cdef int put_escaped(Buf *b, uint8_t rank, const uint8_t *source, size_t n) noexcept nogil:
-    cdef size_t i, special = 0
+    cdef size_t i = 0, special = 0
+    cdef uint64_t w
     cdef uint8_t *to
     cdef uint8_t c
-    for i in range(n):
+    while i + 8 <= n:               # eight bytes at a time as long as none is below 2
+        memcpy(&w, source + i, 8)
+        if (w - 0x0202020202020202ULL) & ~w & 0x8080808080808080ULL:
+            break
+        i += 8
+    for i in range(i, n):
         special += source[i] < 2
     if buf_reserve(b, n + special + 2) < 0:
         return -1

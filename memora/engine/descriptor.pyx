@@ -20,7 +20,7 @@ from memora.engine.sync cimport *
 
 cdef int grow(mm_buf *b) noexcept nogil:
     """Double the buffer and rebuild its hash. -1: no memory, and the buffer is marked as failed."""
-    cdef uint32_t cap = b.cap * 2 if b.cap else 512
+    cdef uint32_t cap = b.cap * 2 if b.cap else 64      # small: with its hash it stays in the first-level cache
     cdef uint32_t i
     cdef void *v = realloc(b.v, cap * sizeof(mm_store))
     if v == NULL:

@@ -90,6 +90,21 @@ cdef int page_at(mm_map *m, uint64_t s, uint32_t pgno, Look *out) noexcept nogil
     return MM_OK
 
 
+cdef void expect_leaf(mm_map *m, uint32_t pgno) noexcept nogil:
+    """A leaf will be searched: ask for its head and first slots together, they are rarely in the cache. Any number is allowed."""
+    cdef uint32_t f
+    cdef const uint8_t *p
+    if pgno < m.seen_pages:
+        f = mm_ld32(&m.pt[pgno]) & MM_PT_MASK
+        if f < m.seen_units:
+            p = <const uint8_t *>mm_frame_at(m, f)
+            mm_prefetch(p)
+            mm_prefetch(p + 64)
+            mm_prefetch(p + 128)
+            mm_prefetch(p + 192)
+            mm_prefetch(p + 256)
+
+
 cdef int still_there(const Look *look) noexcept nogil:
     """Nothing read from the page so far was torn by recycling."""
     mm_fence_acq()
@@ -171,6 +186,15 @@ cdef int note_dirty(mm_map *m, uint32_t pgno, uint32_t f, uint32_t old) noexcept
     return 0
 
 
+cdef inline void copy_page(mm_frame *to, const mm_frame *source) noexcept nogil:
+    """Everything but the frame's own words, and but the gap between slots and cells."""
+    cdef uint32_t low = MM_HEAD + 8u * source.count, high = source.heap
+    if high < low or high > MM_UNIT:        # damaged: as it is, the checker will tell
+        low = high = MM_HEAD
+    memcpy(&to.tree, &source.tree, low - 40)
+    memcpy(<uint8_t *>to + high, <const uint8_t *>source + high, MM_UNIT - high)
+
+
 cdef mm_frame *dirty(mm_map *m, uint32_t pgno) noexcept nogil:
     """This commit's private copy of a page. NULL: no frame, no memory, or corrupt (see lack())."""
     cdef mm_frame *old = current(m, pgno)
@@ -189,7 +213,7 @@ cdef mm_frame *dirty(mm_map *m, uint32_t pgno) noexcept nogil:
     p.retired = 0
     if note_dirty(m, pgno, f, p.prev):
         return NULL
-    memcpy(&p.tree, &old.tree, MM_UNIT - 40)
+    copy_page(p, old)
     put32(m, &m.pt[pgno], f)
     return p
 
@@ -388,6 +412,8 @@ cdef int collect(mm_map *m, int forced) noexcept nogil:
             return corrupt(m, f, b"limbo list leaves the region")
         p = mm_frame_at(m, f)
         f2 = get32(m, &p.link)
+        if f2 < m.seen_units:
+            mm_prefetch(mm_frame_at(m, f2))
         put64(m, &m.hot.limbo_head, f2)
         if f2 == 0:
             put64(m, &m.hot.limbo_tail, 0)

@@ -1,1 +1,1 @@
-# Kernels only: nothing here is called from Python; replay.pxd is the interface.
+# Rebuilding a region from files: C functions only, nothing to call from Python.

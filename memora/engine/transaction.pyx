@@ -49,7 +49,8 @@ cdef class Transaction:
         self.s = announce(self.m, <uint32_t>self.entry)
         if self.s == ~<uint64_t>0:
             region.give_back(<uint32_t>self.entry)
-            raise errors.CorruptionError(f"region {region.name!r}: its snapshots are limited to commits after {self.m.hot.gc_floor}, the newest is {self.m.hot.commit_seq}")
+            raise errors.CorruptionError(f"region {region.name!r}: versions before commit {self.m.hot.gc_floor} may be gone, "
+                                         f"but the newest is {self.m.hot.commit_seq}")
         self.word = announced(self.m, <uint32_t>self.entry)
         self.epoch = region.epoch
         self.read_only = read_only
@@ -339,7 +340,7 @@ cdef class Transaction:
             raise MemoryError("transaction: no private memory")
         self.writes += 1
 
-    def publish(self, uint32_t tree, bytes payload):
+    def publish(self, uint32_t tree, bytes payload not None):
         """Append a message to a topic's ring at commit."""
         self.writable()
         self.ref(tree)
@@ -481,7 +482,7 @@ cdef class Transaction:
 
     # ---- Python twins of the C calls
 
-    def get(self, uint32_t tree, bytes key):
+    def get(self, uint32_t tree, bytes key not None):
         """The value, or None."""
         cdef const uint8_t *v
         cdef size_t n
@@ -489,7 +490,7 @@ cdef class Transaction:
             return PyBytes_FromStringAndSize(<const char *>v, n)
         return None
 
-    def put(self, uint32_t tree, bytes key, bytes value, uint64_t expiry_ns=0):
+    def put(self, uint32_t tree, bytes key not None, bytes value not None, uint64_t expiry_ns=0):
         """Insert or replace. expiry_ns: wall clock at which the entry is gone, 0 = never."""
         cdef Node *n
         self.writable()
@@ -497,12 +498,12 @@ cdef class Transaction:
         self.c_write(tree, MM_OP_INSERT if n != NULL and n.op == MM_OP_INSERT else MM_OP_PUT, <const uint8_t *>PyBytes_AS_STRING(key),
                      PyBytes_GET_SIZE(key), <const uint8_t *>PyBytes_AS_STRING(value), PyBytes_GET_SIZE(value), expiry_ns)
 
-    def insert(self, uint32_t tree, bytes key, bytes value) -> bool:
+    def insert(self, uint32_t tree, bytes key not None, bytes value not None) -> bool:
         """Insert; False: the key is there."""
         return bool(self.c_insert(tree, <const uint8_t *>PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key),
                                   <const uint8_t *>PyBytes_AS_STRING(value), PyBytes_GET_SIZE(value)))
 
-    def delete(self, uint32_t tree, bytes key) -> bool:
+    def delete(self, uint32_t tree, bytes key not None) -> bool:
         """Remove; False: it was absent."""
         return bool(self.c_delete(tree, <const uint8_t *>PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key)))
 
@@ -815,11 +816,11 @@ cdef class Cursor:
 
     # ---- Python twins
 
-    def seek(self, bytes key) -> bool:
+    def seek(self, bytes key not None) -> bool:
         """Go to the first key >= key; False: there is none."""
         return bool(self.c_seek(<const uint8_t *>PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key)))
 
-    def seek_before(self, bytes key) -> bool:
+    def seek_before(self, bytes key not None) -> bool:
         """Go to the last key < key; False: there is none."""
         return bool(self.c_seek_before(<const uint8_t *>PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key)))
 

@@ -8,7 +8,8 @@ LAYOUT      Two trees: `tree` holds the jobs, `ids` one counter (key b"id", 8 by
 
                 01 | 4: 0x7fffffff - priority | 8: id             ready: the first of them is claimed next
                 02 | 8: available, ns         | 8: id             delayed: the first of them is due first
-                03 | 4: slot | 4: generation  | 8: id             leased by the process with this slot and generation
+                03 | 8: incarnation | 4: slot | 4: generation | 8: id    leased by the process with this slot and generation,
+                                                                         in this incarnation of the region
 
             All numbers big-endian. Value, little-endian: 4 priority (signed), 4 attempts (times claimed), 8 enqueued (wall clock,
             ns), then the job's value by the value codec.
@@ -16,7 +17,8 @@ INVARIANTS  (1) A job has exactly one key; it changes its state by one commit th
             (2) Ids ascend in the order of the commits that put them, and are never used again. A job that comes back keeps its
                 id and priority, and so its place.
             (3) A lease names (slot, generation) of a process, and the kernel knows whether that process lives: it ends with
-                the process or by ack and nack, never by time.
+                the process or by ack and nack, never by time. A region built again from its files has another incarnation:
+                nobody of the old one lives, and its slot numbers mean nothing.
 CLAIM       One transaction: delayed jobs that are due become ready; a leased job of a dead process is taken first, else the
             first ready one; its key becomes a lease of this process. Who loses the race for a job just tries again.
 WAITING     follows the feed of the tree. While jobs are delayed or leased it also looks by itself: when the first delay ends,
@@ -43,7 +45,7 @@ COUNTER = b"id"
 HEAD = struct.Struct("<iIQ")                # priority, attempts, enqueued
 READY_KEY = struct.Struct(">cIQ")           # 0x7fffffff - priority, id
 DELAYED_KEY = struct.Struct(">cQQ")         # available, id
-LEASED_KEY = struct.Struct(">cIIQ")         # slot, generation, id
+LEASED_KEY = struct.Struct(">cQIIQ")        # incarnation, slot, generation, id
 DUE_AT_ONCE = 64                            # delayed jobs that one claim makes ready
 LONGEST_DELAY_S = 10 ** 9
 LOOK_S = 0.1                                # how often a waiting claim asks whether lease holders live
@@ -78,7 +80,7 @@ def parse(key: bytes, value: bytes) -> Record:
         elif state == DELAYED:
             _, available, number = DELAYED_KEY.unpack(key)
         else:
-            _, slot, generation, number = LEASED_KEY.unpack(key)
+            _, _, slot, generation, number = LEASED_KEY.unpack(key)
         return Record(number, STATES[state], priority, attempts, enqueued, available, slot, generation, value[HEAD.size:])
     except (struct.error, KeyError):
         raise errors.CorruptionError(f"queue: key {key[:32].hex()} with {len(value)} bytes is no job") from None
@@ -208,19 +210,21 @@ class Queue:
 
     def _try_claim(self):
         """(job or None, snapshot it was looked for in, seconds until it makes sense to look again or None)."""
-        me = self._store.region.me
+        region = self._store.region
+        me = region.me
         found = {}
 
         def work(txn):
             found["at"] = txn.snapshot
-            pause = self._wake_delayed(txn)
+            cursor = Cursor(txn, self._tree)
+            pause = self._wake_delayed(txn, cursor)
             found["pause"] = pause
-            key, value, leases = self._next(txn)
+            key, value, leases = self._next(cursor)
             if key is None:
                 found["pause"] = pause if not leases else LOOK_S if pause is None else min(pause, LOOK_S)
                 return None
             record = parse(key, value)
-            lease = LEASED_KEY.pack(LEASED, *me, record.id)
+            lease = LEASED_KEY.pack(LEASED, region.incarnation, *me, record.id)
             txn.delete(self._tree, key)
             txn.put(self._tree, lease, HEAD.pack(record.priority, record.attempts + 1, record.enqueued_ns) + record.payload)
             return record._replace(attempts=record.attempts + 1, state="leased", slot=me[0], generation=me[1]), lease
@@ -229,40 +233,41 @@ class Queue:
             return None, found["at"], found["pause"]
         return Job(self, *claimed), found["at"], None
 
-    def _wake_delayed(self, txn):
+    def _wake_delayed(self, txn, cursor):
         """Make delayed jobs ready that are due. Seconds until the first of the others is due, or None."""
-        cursor = Cursor(txn, self._tree)
+        if not cursor.seek(DELAYED) or cursor.key[:1] != DELAYED:
+            return None
         now = time.time_ns()
         due = []
         pause = None
-        more = cursor.seek(DELAYED)
-        while more and cursor.key[:1] == DELAYED:
-            _, available, number = DELAYED_KEY.unpack(cursor.key)
+        more = True
+        while more and (key := cursor.key)[:1] == DELAYED:
+            _, available, number = DELAYED_KEY.unpack(key)
             if available > now or len(due) == DUE_AT_ONCE:
                 pause = max(0.0, (available - now) / 1e9)
                 break
-            due.append((number, cursor.key, cursor.value))
+            due.append((number, key, cursor.value))
             more = cursor.next()
         for number, key, value in due:
             txn.delete(self._tree, key)
             txn.put(self._tree, _ready_key(number, HEAD.unpack_from(value)[0]), value)
         return pause
 
-    def _next(self, txn):
+    def _next(self, cursor):
         """(key, value, whether others hold leases) of the job to claim; key None: there is none."""
-        alive = self._store.region.alive
-        cursor = Cursor(txn, self._tree)
+        region = self._store.region
         leases = False
         more = cursor.seek(LEASED)
-        while more and cursor.key[:1] == LEASED:
-            _, slot, generation, _ = LEASED_KEY.unpack(cursor.key)
-            if not alive(slot, generation):
-                return cursor.key, cursor.value, True
+        while more:
+            key = cursor.key
+            _, incarnation, slot, generation, _ = LEASED_KEY.unpack(key)
+            if incarnation != region.incarnation or not region.alive(slot, generation):
+                return key, cursor.value, True
             leases = True
             # behind all leases of this process: one question for each process, however many jobs it has
-            more = cursor.seek(LEASED_KEY.pack(LEASED, slot, generation, 0xffffffffffffffff))
-        if cursor.seek(READY) and cursor.key[:1] == READY:
-            return cursor.key, cursor.value, leases
+            more = cursor.seek(LEASED_KEY.pack(LEASED, incarnation, slot, generation, 0xffffffffffffffff))
+        if cursor.seek(READY) and (key := cursor.key)[:1] == READY:
+            return key, cursor.value, leases
         return None, None, leases
 
     def ack(self, job: Job):

@@ -16,6 +16,7 @@ from memora.durations import seconds
 from memora.engine.codec import decode_value, encode_value
 
 BEGINNING = "beginning"
+HEADER_BYTES = 32                           # of a message in the ring
 SLICE_S = 0.5                               # how soon a waiting reader notices that another thread closed it
 
 
@@ -66,6 +67,8 @@ class Topic:
         DataError: the message is larger than the topic. Nobody needs to listen.
         """
         payload = encode_value(value)
+        if HEADER_BYTES + len(payload) > self.retain:
+            raise errors.DataError(f"a message of {len(payload)} bytes (and {HEADER_BYTES} of its own) for topic {self.name!r}, which keeps {self.retain}")
         if self._txn is not None:
             self._txn.publish(self._tree, payload)
             return None

@@ -119,7 +119,11 @@ def paths(rel, terms, conditions):
         positions, _ = plan.index_positions(table, index)
         covering = table.has_rowid and all(
             i < 0 or i == table.rowid_column or positions[i] >= 0 for i in used)
-        found.append(index_path(rel, index, terms, covering))
+        path = index_path(rel, index, terms, covering)
+        if covering and not path.used and (rel.changed or len(index.columns) >= len(table.columns)):
+            # not shorter than the table; and rows to be changed are taken in the table's own order
+            path.cost = TABLE_ROWS * 1.1
+        found.append(path)
     return found
 
 
@@ -176,7 +180,7 @@ def index_path(rel, index, terms, covering):
             break
         affinity = table.columns[column].affinity if column >= 0 else 3
         mine = [t for t in terms if t.column == column and affinity_fits(t.affinity, affinity)
-                and (t.collation is None or affinity >= 2 or t.collation == index.collations[n])]
+                and (t.collation is None or t.collation == index.collations[n])]
         term = next((t for t in mine if t.op in ("=", "IS")), None)
         if term is not None:
             equal.append((term, index.descending[n]))
@@ -259,8 +263,7 @@ def order_direction(path, rel, order):
         if at >= len(path.order) or o.nulls:
             return 0
         have, descending, collation = path.order[at]
-        affinity = rel.table.columns[column].affinity if column >= 0 else 3
-        if have != column or (collation != o.collation and affinity < 2):
+        if have != column or (column >= 0 and collation != o.collation):
             return 0
         wanted = 1 if descending == o.descending else -1
         if direction and wanted != direction:

@@ -6,11 +6,10 @@ checked here: join words, table options, where ORDER BY may stand in a compound.
 """
 from __future__ import annotations
 
-import dataclasses
-
 from ..errors import OperationalError
 from . import ast
 from .lexer import unquote
+from .node import replace as changed
 
 #: The largest number of parameters in a statement.
 MAX_PARAMS = 250_000
@@ -523,9 +522,9 @@ def _settle(items):
             continue
         if isinstance(item, bool):
             if found and isinstance(found[-1], ast.ForeignKeyConstraint):
-                found[-1] = dataclasses.replace(found[-1], deferred=item)
+                found[-1] = changed(found[-1], deferred=item)
         elif item is not None:
-            found.append(dataclasses.replace(item, name=name) if name else item)
+            found.append(changed(item, name=name) if name else item)
         name = None
     return tuple(found)
 

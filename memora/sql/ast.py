@@ -1,6 +1,6 @@
 """The abstract syntax of SQL: what the parser hands to the binder.
 
-Every node is a frozen dataclass with slots, so trees can be shared, hashed, compared and kept in a cache. `pos` is the
+Every node is a frozen class with slots (node.py), so trees can be shared, hashed, compared and kept in a cache. `pos` is the
 offset, in characters, of the node's first token in the text that was parsed; it takes no part in comparison, so
 two equal expressions at two places are equal (GROUP BY is matched against the select list that way).
 
@@ -16,20 +16,18 @@ RULES
 """
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
-node = dataclass(frozen=True, slots=True)
+from .node import Frozen, hidden, node
 
 
 def _pos():
-    return field(default=-1, compare=False, repr=False)
+    return hidden(-1)
 
 
 def _source():
-    return field(default="", compare=False, repr=False)
+    return hidden("")
 
 
-class Node:
+class Node(Frozen):
     """The base of all nodes."""
 
     __slots__ = ()
@@ -61,7 +59,7 @@ class Statement(Node):
     name with its first character (":a", "@a", "$a", "?7") or None for a plain "?" or a number that is not used.
     """
 
-    params: tuple[str | None, ...] = field(default=(), compare=False, repr=False, kw_only=True)
+    params: tuple[str | None, ...] = hidden((), kw_only=True)
 
 
 # ---------------------------------------------------------------------------------------------------- expressions
@@ -112,7 +110,7 @@ class Column(Expr):
     name: str
     table: str | None = None
     schema: str | None = None
-    quote: str = field(default="", compare=False, repr=False)
+    quote: str = hidden("")
     pos: int = _pos()
 
 

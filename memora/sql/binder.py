@@ -179,6 +179,9 @@ class Binder:
             right = self.any(node.right, scope)
             if type(right) is bound.Const and node.right.name.upper() in ("TRUE", "FALSE") and not node.right.quote:
                 return bound.IsTruth(self.expr(node.left, scope), right.value, op == "IS NOT")
+        if op in ("IS", "IS NOT") and isinstance(node.right, ast.In) and node.right.items == ():
+            # "x IN ()" is the keyword FALSE to SQLite, and IS FALSE asks for the truth of its left side
+            return bound.IsTruth(self.expr(node.left, scope), int(node.right.negated), op == "IS NOT")
         return self.compare(op, self.any(node.left, scope), self.any(node.right, scope))
 
     def compare(self, op, left, right):
@@ -254,8 +257,7 @@ class Binder:
 
     def on_Cast(self, node, scope):
         operand = self.expr(node.operand, scope)
-        e = bound.Cast(operand, affinity_of(node.type_name), node.type_name)
-        return e
+        return bound.Cast(operand, affinity_of(node.type_name))
 
     def on_Collate(self, node, scope):
         return bound.Collated(self.expr(node.operand, scope), collation_of(node.collation))

@@ -201,6 +201,7 @@ def make_upsert(binder, c, node, table, rel, writer):
     source = SlotSource()
     scope = Scope()
     scope.rels += [rel, excluded]
+    scope.hidden.update((id(excluded), i) for i in range(len(excluded.columns)))     # only by its name
     c.sources[rel] = (writer.old, None)
     c.sources[excluded] = (source, None)
     columns, exprs = assignments(binder, c, table, clause.assignments, scope)
@@ -273,6 +274,7 @@ def change_query(binder, environment, node, table):
     query = bound.Select()
     scope = Scope(base, query)
     rel = binder.table_rel(table, node.table)
+    rel.changed = True
     scope.rels.append(rel)
     query.from_ = Leaf(rel)
     if getattr(node, "source", None) is not None:

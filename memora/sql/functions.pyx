@@ -211,6 +211,13 @@ cdef bint like(const uint8_t *p, size_t pn, const uint8_t *s, size_t sn, bint gl
         j = star_s
 
 
+cdef void cut_at_zero(Value *v) noexcept:
+    """LIKE and GLOB see text up to its first zero byte, as SQLite's do."""
+    cdef const void *zero = memchr(v.u.p, 0, v.n) if v.n else NULL
+    if zero != NULL:
+        v.n = <const uint8_t *>zero - v.u.p
+
+
 cdef int like_function(Function self, Value *args, int n, Value *out, bint glob) except -1:
     cdef int escape = -1
     cdef size_t end
@@ -222,11 +229,17 @@ cdef int like_function(Function self, Value *args, int n, Value *out, bint glob)
         if args[2].n == 0 or step(args[2].u.p, 0, args[2].n) != args[2].n:
             raise OperationalError("ESCAPE expression must be a single character")
         escape = <int>code_point(args[2].u.p, 0, args[2].n)
+    if args[0].tag == T_BLOB or args[1].tag == T_BLOB:
+        # as SQLite is usually built (SQLITE_LIKE_DOESNT_MATCH_BLOBS), also before NULL is looked at
+        set_int(out, 0)
+        return 0
     if args[0].tag == T_NULL or args[1].tag == T_NULL:
         out.tag = T_NULL
         return 0
     text_of(&args[0], &self.first, &args[0])
     text_of(&args[1], &self.second, &args[1])
+    cut_at_zero(&args[0])
+    cut_at_zero(&args[1])
     if args[0].n > 50000:
         raise OperationalError("LIKE or GLOB pattern too complex")
     set_int(out, like(args[0].u.p, args[0].n, args[1].u.p, args[1].n, glob, escape))
@@ -304,7 +317,8 @@ cdef int f_substr(Function self, Value *args, int n, Value *out) except -1:
     cdef bint blob = args[0].tag == T_BLOB
     cdef size_t a = 0, b, k
     cdef Value v
-    if args[0].tag == T_NULL or args[1].tag == T_NULL or (n == 3 and args[2].tag == T_NULL):
+    if args[0].tag == T_NULL or args[1].tag == T_NULL or (n == 3 and args[2].tag == T_NULL) or (blob and args[0].n == 0):
+        # (an empty blob is none to SQLite's substr)
         out.tag = T_NULL
         return 0
     text_of(&args[0], &self.first, &v)
@@ -404,13 +418,16 @@ cdef int f_rtrim(Function self, Value *args, int n, Value *out) except -1:
 cdef int f_replace(Function self, Value *args, int n, Value *out) except -1:
     cdef Value s, old, new
     cdef size_t i = 0
-    if args[0].tag == T_NULL or args[1].tag == T_NULL or args[2].tag == T_NULL:
+    if args[0].tag == T_NULL or args[1].tag == T_NULL:
         out.tag = T_NULL
         return 0
     text_of(&args[0], &self.first, &s)
     text_of(&args[1], &self.second, &old)
-    if old.n == 0:
-        out[0] = s
+    if old.n == 0 or old.u.p[0] == 0:
+        out[0] = s if args[0].tag == T_BLOB else args[0]
+        return 0
+    if args[2].tag == T_NULL:
+        out.tag = T_NULL
         return 0
     text_of(&args[2], &self.third, &new)
     self.buffer.n = 0
@@ -579,7 +596,7 @@ cdef int f_char(Function self, Value *args, int n, Value *out) except -1:
 cdef int f_unicode(Function self, Value *args, int n, Value *out) except -1:
     cdef Value v
     text_of(&args[0], &self.first, &v)
-    if v.tag == T_NULL or v.n == 0:
+    if v.tag == T_NULL or v.n == 0 or v.u.p[0] == 0:
         out.tag = T_NULL
     else:
         set_int(out, code_point(v.u.p, 0, step(v.u.p, 0, v.n)))
@@ -808,12 +825,14 @@ cdef int f_pi(Function self, Value *args, int n, Value *out) except -1:
 # --- choice ------------------------------------------------------------------------------------------------------
 
 cdef int extreme(Function self, Value *args, int n, Value *out, int sign) except -1:
-    cdef int i, best = 0
+    cdef int i, c, best = 0
     for i in range(n):
         if args[i].tag == T_NULL:
             out.tag = T_NULL
             return 0
-        if sign * compare(&args[i], &args[best], self.collation) > 0:
+        # of equal ones max() takes the first and min() the last, as SQLite does: 1 and 1.0 can be told apart
+        c = compare(&args[best], &args[i], self.collation)
+        if c < 0 if sign > 0 else c >= 0:
             best = i
     out[0] = args[best]
     return 0

@@ -23,27 +23,27 @@ ROLLBACK ROW ROWS SAVEPOINT TEMP TEMPORARY TIES TOPIC TRIGGER UNBOUNDED VACUUM V
 #: Keywords of the grammar that are names unless their neighbours say otherwise.
 CONTEXTUAL = ("WINDOW", "OVER", "FILTER", "GENERATED", "VIRTUAL")
 
-_ID = r"[A-Za-z0-9_$\x80-\U0010ffff]"
+# A character of a name, written by what it is not, as in grammar.lark.
+_ID = r"[^\x00-#%-/:-@\[-^`{-\x7f]"
 # What begins like a token but is none, beside the signs that no token begins with.
 _ILLEGAL_BLOB = r"[xX]'[^']*'?"
 _ILLEGAL = rf"""(?s:['"`\[].*)|(?:[0-9]+\.?[0-9]*|\.[0-9]+){_ID}+|(?s:.)"""
 
 
 class Lexer:
-    """Built once from lark's terminals (`TerminalDef`s) and the names of those to skip."""
+    """Built once from the grammar's terminals, (name, "str" or "re", pattern, priority), and the names of those to skip."""
 
     def __init__(self, terminals, ignored):
         words, signs, patterns, blank = {}, {}, [], None
-        for terminal in terminals:
-            value = terminal.pattern.value
-            if terminal.name in ignored:
+        for name, kind, value, priority in terminals:
+            if name in ignored:
                 blank = value
-            elif terminal.pattern.type != "str":
-                patterns.append((-terminal.priority, terminal.name, value))
+            elif kind != "str":
+                patterns.append((-priority, name, value))
             elif value[0].isalpha():
-                words[value] = terminal.name
+                words[value] = name
             else:
-                signs[value] = terminal.name
+                signs[value] = name
         groups = [("BLOB", next(p for _, n, p in patterns if n == "BLOB")), ("ILLEGAL", _ILLEGAL_BLOB)]
         groups += [(name, pattern) for _, name, pattern in sorted(patterns) if name != "BLOB"]
         groups += [(name, re.escape(sign)) for sign, name in sorted(signs.items(), key=lambda s: (-len(s[0]), s[0]))]

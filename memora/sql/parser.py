@@ -1,108 +1,40 @@
-"""SQL text to syntax tree: lark's LALR(1) tables for grammar.lark, driven by a loop of our own.
+"""SQL text to syntax tree: the LALR(1) tables of grammar.lark, driven by a loop of our own.
 
-lark reads the grammar and computes the tables, once a process and only when the first statement is parsed. They are
-then rewritten into lists and dictionaries of small numbers:
-
-    shifts[state][token kind]  >= 0: shift and go to that state; < 0: reduce by rule ~action
-    gotos[state][nonterminal]  the state after a reduction
-    rules[rule]                length, left side, action, which children the action takes
-
-Three things are done on the way. A keyword that is not reserved gets the action of NAME in every state that has none for
-the keyword. Rules that only pass one child on are numbered first, and runs of them (an atom climbs a dozen levels of
-precedence) are remembered as one step for (state below, state, token). And a statement ends with its first semicolon,
-in the state after it, so a script is read one statement at a time.
+tables.py has the tables, which are loaded when the first statement is parsed. Rules that only pass one child on have the
+lowest numbers, and runs of them (an atom climbs a dozen levels of precedence) are remembered as one step for (state
+below, state, token). A statement ends with its first semicolon, in the state after it, so a script is read one statement at a time.
 
 The loop keeps its stacks in lists, so no text can exhaust Python's; the depth of a tree is limited to MAX_DEPTH, as in
 SQLite. Values on the stack are nodes, lists of nodes, or, for a token, its index.
 """
 from __future__ import annotations
 
-import dataclasses
-import functools
 import threading
-from importlib import resources
 from operator import itemgetter
 
 from ..errors import OperationalError, ProgrammingError, SQLSyntaxError
 from . import actions, ast
-from .lexer import NONRESERVED, Lexer, point_at
+from .lexer import Lexer, point_at
+from .tables import load
 
 #: The deepest tree of expressions and queries that is taken.
 MAX_DEPTH = 1000
 
 
 class Tables:
-    """The compiled grammar: lexer, actions, gotos and rules."""
+    """The grammar as the loop wants it: tables.py's numbers, the actions they name, the lexer."""
 
-    def __init__(self):
-        from lark import Lark
-        from lark.lexer import Lexer as LarkLexer
-
-        class Unused(LarkLexer):
-            """lark must not build a lexer of its own."""
-
-            def __init__(self, conf):
-                pass
-
-            def lex(self, lexer_state, parser_state):
-                raise AssertionError("lark's loop is not used")
-
-        grammar = resources.files(__package__).joinpath("grammar.lark").read_text(encoding="utf-8")
-        compiled = Lark(grammar, parser="lalr", lexer=Unused, maybe_placeholders=False)
-        self.lexer = Lexer(compiled.terminals, compiled.ignore_tokens)
-        table = compiled.parse_interactive("").parser_state.parse_conf.parse_table
-        self._number_rules(compiled.rules)
-        self._number_states(table)
-        self.chains = {}
-
-    def _number_rules(self, rules):
-        described = []
-        for rule in rules:
-            name = rule.alias or rule.origin.name
-            kept = [n - len(rule.expansion) for n, symbol in enumerate(rule.expansion)
-                    if not (symbol.filter_out if symbol.is_term else symbol.name.startswith("_"))]
-            function = getattr(actions, rule.alias) if rule.alias else None
-            if function is None and len(kept) > 1 and not name.startswith("_"):
-                raise AssertionError(f"grammar.lark: {rule} keeps {len(kept)} children and names no action")
-            unit = function is None and len(rule.expansion) == len(kept) == 1
-            described.append((not unit, rule, function, kept))
-        described.sort(key=lambda entry: entry[0])
-        self.units = sum(1 for entry in described if not entry[0])
-        self._rule_number = {entry[1]: n for n, entry in enumerate(described)}
-        left = {name: n for n, name in enumerate(dict.fromkeys(entry[1].origin.name for entry in described))}
-        self._left = left
+    def __init__(self, found):
+        self.lexer = Lexer(found["terminals"], found["ignored"])
+        self.shifts, self.gotos = found["shifts"], found["gotos"]
+        self.units, self.start, self.final = found["units"], found["start"], found["final"]
         # take: None for no child, an index from the stack's top for one, a getter for more.
         self.rules = []
-        for _, rule, function, kept in described:
+        for length, left, action, kept in found["rules"]:
+            function = getattr(actions, action) if action else None
             take = None if not kept else kept[0] if len(kept) == 1 else itemgetter(*kept)
-            self.rules.append((len(rule.expansion), left[rule.origin.name], function, take, len(kept)))
-
-    def _number_states(self, table):
-        kinds, left = self.lexer.number, self._left
-        order = list(table.states)
-        place = {state: n for n, state in enumerate(order)}
-        words = [kinds[word] for word in NONRESERVED]
-        name, semicolon, end = kinds["NAME"], kinds["SEMICOLON"], kinds["$END"]
-        self.shifts, self.gotos = [], []
-        self.final = -1
-        for number, state in enumerate(order):
-            shifts, gotos = {}, {}
-            for symbol, (action, argument) in table.states[state].items():
-                if symbol in left:
-                    gotos[left[symbol]] = place[argument]
-                elif action.name == "Shift":
-                    shifts[kinds[symbol]] = place[argument]
-                else:
-                    shifts[kinds[symbol]] = ~self._rule_number[argument]
-                    if argument.origin.name == "start":
-                        self.final = number
-            if name in shifts:
-                for word in words:
-                    shifts.setdefault(word, shifts[name])
-            self.shifts.append(shifts)
-            self.gotos.append(gotos)
-        assert self.shifts[self.final].keys() == {end} and self.final in (s.get(semicolon) for s in self.shifts)
-        self.start = place[table.start_states["start"]]
+            self.rules.append((length, left, function, take, len(kept)))
+        self.chains = {}
 
     def climb(self, below, top, kind):
         """The state after all reductions that only pass a child on."""
@@ -121,12 +53,12 @@ _tables = None
 
 
 def tables():
-    """The tables, compiled at the first call."""
+    """The tables, loaded at the first call."""
     global _tables
     if _tables is None:
         with _lock:
             if _tables is None:
-                _tables = Tables()
+                _tables = Tables(load())
     return _tables
 
 
@@ -312,11 +244,6 @@ def _open_comment(text, start):
     return False
 
 
-@functools.lru_cache(maxsize=None)
-def _children(kind):
-    return tuple(field.name for field in dataclasses.fields(kind))
-
-
 def check_depth(root):
     """Raise OperationalError if expressions and queries nest deeper than MAX_DEPTH."""
     stack = [(root, 0)]
@@ -329,7 +256,7 @@ def check_depth(root):
             depth += 1
             if depth > MAX_DEPTH:
                 raise OperationalError(f"Expression tree is too large (maximum depth {MAX_DEPTH})")
-        for name in _children(node.__class__):
+        for name in node.__match_args__:
             part = getattr(node, name)
             if isinstance(part, (ast.Node, tuple)):
                 stack.append((part, depth))

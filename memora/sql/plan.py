@@ -148,7 +148,7 @@ def index_positions(table, index):
     for n, column in enumerate(index.columns):
         affinity = table.columns[column].affinity if isinstance(column, int) and column >= 0 else 0
         real.append(affinity == 4)
-        if affinity >= 2 or (affinity == 1 and index.collations[n] == 0):
+        if affinity >= 1 and index.collations[n] == 0:
             positions[column] = n
     return positions, real
 

@@ -24,7 +24,7 @@ cdef class IndexWriter:
     cdef Expr where
     cdef int conflict
     cdef str message
-    cdef Buf key, old_key
+    cdef Buf key, old_key, gone_key
     cdef bint changed
     cdef int had, has                  # 0 no entry, 1 with the locator in the key, 2 without
 

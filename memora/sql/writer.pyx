@@ -77,10 +77,12 @@ cdef class IndexWriter:
         self.count = <int>len(columns)
         buf_init(&self.key)
         buf_init(&self.old_key)
+        buf_init(&self.gone_key)
 
     def __dealloc__(self):
         buf_free(&self.key)
         buf_free(&self.old_key)
+        buf_free(&self.gone_key)
 
 
 cdef class TableWriter:
@@ -352,8 +354,6 @@ cdef class TableWriter:
                     if v.tag == T_REAL and real_to_integer(v.u.r, &self.new.rowid):
                         set_int(v, self.new.rowid)
                     if v.tag != T_INT:
-                        if action == IGNORE:
-                            return 0
                         raise IntegrityError("datatype mismatch")
                     self.new.rowid = v.u.i
                     given = True
@@ -410,8 +410,9 @@ cdef class TableWriter:
         cdef Transaction transaction = self.context.transaction
         for i in range(len(self.indexes)):
             ix = self.indexes[i]
-            if self.make_key(ix, self.old, &self.old_locator, &ix.old_key):
-                transaction.c_delete(ix.tree, ix.old_key.p, ix.old_key.n)
+            # not old_key: an UPDATE that removes a row in its way still needs that one
+            if self.make_key(ix, self.old, &self.old_locator, &ix.gone_key):
+                transaction.c_delete(ix.tree, ix.gone_key.p, ix.gone_key.n)
         transaction.c_delete(self.tree, self.old_locator.p, self.old_locator.n)
         return 0
 

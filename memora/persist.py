@@ -1,0 +1,1 @@
+from memora.engine.files import open_file

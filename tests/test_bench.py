@@ -1,0 +1,95 @@
+"""The benchmarks: they run, measure what they say, and tell the truth about what is missing. No time is asserted."""
+import contextlib
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+
+from bench import caches, contest, keyspaces, messages, rows  # noqa: E402
+
+
+def run(*arguments):
+    found = subprocess.run([sys.executable, "-m", "bench", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=120,
+                           env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert found.returncode == 0, found.stderr
+    return found.stdout
+
+
+def left_over():
+    return {n for n in os.listdir(contest.TMPFS) if n.startswith("memora-bench-")}
+
+
+def test_each_part_prints_memora_and_ratios_and_leaves_nothing():
+    before = left_over()
+    output = run("--keys", "500", "--batch", "50", "--rounds", "2")
+    assert "cores, load" in output and "Python 3" in output and "commit" in output
+    assert {(m[1], m[2]) for m in re.finditer(r"^  (\S+) +memora +(\d+) ops +[\d.]+ us", output, re.M)} >= {
+        ("readrandom", "100"), ("readmissing", "100"), ("overwrite", "100"), ("fillseq", "100"),
+        ("point_select", "100"), ("point_update", "100"), ("point_insert", "100"), ("get", "100"), ("set", "100"), ("incr", "100")}
+    assert re.search(r"^  a->b->a p99 +memora +10 ops", output, re.M) and re.search(r"^  one way +memora +100 ops", output, re.M)
+    assert "memora / dict = " in output and "memora / sqlite3 = " in output
+    assert left_over() == before
+
+
+def test_a_rival_that_is_not_installed_is_named():
+    class Absent:
+        name = "absent"
+
+        def __init__(self, directory):
+            import memora_rival_that_nobody_has  # noqa: F401
+
+    with contextlib.ExitStack() as stack:
+        said = []
+        assert contest.entered([Absent, keyspaces.Dict], stack, said.append)[0].name == "dict"
+    assert said == ["absent: not installed (memora_rival_that_nobody_has)"]
+
+
+def test_unknown_part_is_refused():
+    found = subprocess.run([sys.executable, "-m", "bench", "nothing"], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert found.returncode == 2 and "there is no part 'nothing'" in found.stderr
+
+
+@pytest.mark.parametrize("module", [keyspaces, rows, caches], ids=lambda m: m.__name__)
+def test_contenders_can_do_the_same(module):
+    methods = [{n for n in dir(c) if not n.startswith("_")} - {"setup"} for c in module.CONTENDERS]
+    assert all(m == methods[0] for m in methods)
+
+
+def test_contenders_do_what_is_measured():
+    """A benchmark of a loop that does nothing would be fast: afterwards everything is where it was put."""
+    with contextlib.ExitStack() as stack:
+        for c in contest.entered(keyspaces.CONTENDERS, stack, print):
+            c.fill([keyspaces.key(i) for i in range(10)], b"old")
+            c.overwrite([keyspaces.key(3)], b"new")
+            if c.name == "lmdb":
+                with c.env.begin() as txn:
+                    found = [txn.get(keyspaces.key(i)) for i in (3, 4, 11)]
+            else:
+                found = [c.kv.get(keyspaces.key(i)) for i in (3, 4, 11)]
+            assert found == [b"new", b"old", None], c.name
+        for c in contest.entered(rows.CONTENDERS, stack, print):
+            c.fill(range(10))
+            c.point_update([3], 17)
+            c.point_insert([10])
+            assert list(c.db.execute("SELECT id, visits FROM users WHERE id IN (3, 4, 10) ORDER BY id")) == [(3, 17), (4, 0), (10, 0)], c.name
+        for c in contest.entered(caches.CONTENDERS, stack, print):
+            c.fill(["a", "b"], b"old")
+            c.set(["a"], b"new")
+            c.incr(["n", "n"])
+            assert [c.cache.get(k) for k in ("a", "b", "n", "x")] == [b"new", b"old", 2, None], c.name
+        for c in contest.entered(messages.CONTENDERS, stack, print):
+            assert len(messages.there_and_back(c, 3)) == 3
+            assert messages.one_way(c, 10) > 0
+
+
+def test_percentiles_and_spread():
+    assert messages.percentile([float(i) for i in range(1, 100)], 50) == 50
+    assert messages.percentile([2.0], 99) == 2.0
+    result = contest.Result("x", "y", 4, [1e-6, 2e-6, 3e-6, 2e-6])
+    assert result.median_us == pytest.approx(2.0) and 0 < result.spread < 1
