@@ -124,6 +124,7 @@ cdef int unregistered_ok(const mm_map *m, uint64_t s, const Look *look) noexcept
 cdef int corrupt(mm_map *m, uint32_t page, const char *what) noexcept nogil:
     m.corrupt_page = page
     m.corrupt_what = what
+    m.need = 0              # or lack() would say that frames are missing, and the region would grow in vain
     return MM_CORRUPT
 
 

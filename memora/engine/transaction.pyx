@@ -41,12 +41,16 @@ cdef class Transaction:
     """A transaction of the engine. Made by Store.begin()."""
 
     def __cinit__(self, Region region not None, *, bint read_only=False, bint snapshot=False, double timeout_s=5.0):
-        self.closed = True              # until the snapshot is announced: what follows may raise
+        self.closed = True              # until there is a snapshot that __dealloc__ must withdraw
         self.region = region
-        region.use()
         self.m = &region.m
+        region.use()
         self.entry = region.snapshot_entry()
         self.s = announce(self.m, <uint32_t>self.entry)
+        if self.s == ~<uint64_t>0:
+            region.give_back(<uint32_t>self.entry)
+            raise errors.CorruptionError(f"region {region.name!r}: versions before commit {self.m.hot.gc_floor} may be gone, "
+                                         f"but the newest is {self.m.hot.commit_seq}")
         self.word = announced(self.m, <uint32_t>self.entry)
         self.epoch = region.epoch
         self.read_only = read_only
@@ -55,7 +59,7 @@ cdef class Transaction:
         self.closed = False
 
     def __dealloc__(self):
-        if not self.closed and not self.region.closed and self.epoch == fork_epoch():
+        if self.m != NULL and not self.closed and not self.region.closed and self.epoch == fork_epoch():
             withdraw(self.m, <uint32_t>self.entry)
             self.region.give_back(<uint32_t>self.entry)
         if self.has_overlay:
@@ -251,7 +255,11 @@ cdef class Transaction:
         if not self.c_get(tree, k, kn, &old, &oldn):
             return 0
         n = overlay_find(&self.o, tree, k, kn)
-        self.c_write(tree, 0 if n != NULL and n.op == MM_OP_INSERT else MM_OP_DELETE, k, kn, NULL, 0, 0)
+        if n != NULL and n.op == MM_OP_INSERT:
+            observe(self, tree, k, kn)      # the commit will no longer check that the key is absent, but the caller was told so
+            self.c_write(tree, 0, k, kn, NULL, 0, 0)
+        else:
+            self.c_write(tree, MM_OP_DELETE, k, kn, NULL, 0, 0)
         return 1
 
     cpdef int64_t next_rowid(self, uint32_t tree) except? -1:
@@ -370,11 +378,18 @@ cdef class Transaction:
 
     cpdef rollback_to(self, int savepoint):
         """Undo the writes made since the mark, which stays; later marks go."""
+        cdef Node *n
+        cdef uint32_t i = self.o.n_undo
         self.check()
         if self.marks is None or not 0 <= savepoint < len(self.marks):
             raise errors.ProgrammingError(f"no savepoint {savepoint}")
         del self.marks[savepoint + 1:]
         if self.has_overlay:
+            while i > <uint32_t>self.marks[savepoint][0]:       # as in c_delete
+                i -= 1
+                n = self.o.undo[i].node
+                if n.op == MM_OP_INSERT:
+                    observe(self, n.tree, n.key, n.kn)
             overlay_undo(&self.o, self.marks[savepoint][0], self.marks[savepoint][1])
         self.writes += 1
 
@@ -495,6 +510,26 @@ cdef class Transaction:
     def delete(self, uint32_t tree, bytes key not None) -> bool:
         """Remove; False: it was absent."""
         return bool(self.c_delete(tree, <const uint8_t *>PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key)))
+
+
+cdef int observe(Transaction t, uint32_t tree, const uint8_t *k, size_t kn) except -1:
+    """Put the leaf where the key would be at S into the read set."""
+    cdef TreeRef *r = t.ref(tree)
+    cdef Look look
+    cdef uint32_t slot, tries
+    cdef int st
+    if r.root == 0:
+        return 0
+    for tries in range(TRIES):
+        st = find(t.m, t.s, r.root, tree, k, kn, &look, &slot)
+        if st != MM_MOVED and still_there(&look):
+            if st == MM_NO_TREE:
+                raise error(t.m, st, f"tree {tree}")
+            if read_page(&t.reads, look.pgno):
+                raise MemoryError("transaction: no private memory")
+            return 0
+        t.alive()
+    raise error(t.m, MM_MOVED, "reading")
 
 
 cdef class Cursor:
