@@ -16,6 +16,17 @@ from memora.errors import (CorruptionError, DatabaseError, DataError, Durability
                            InternalError, Lagged, LockTimeout, NotSupportedError, OperationalError, ProgrammingError, RegionElsewhere,
                            RegionError, RegionFull, SerializationError, SnapshotTooOld, SQLSyntaxError, Warning)  # noqa: A004
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:                       # what _LAZY says, for tools that read and do not run
+    from memora import aio, dbapi
+    from memora.cache.cache import Cache
+    from memora.changes import Change, Changes, Commit
+    from memora.database import Database, connect, open, regions, remove  # noqa: A004
+    from memora.ipc.queues import Job, Queue
+    from memora.ipc.topics import Message, Subscription, Topic
+    from memora.kv import KeySpace
+    from memora.transaction import Rows, Tx
+
 # Loaded at first use: a program that opens a key space should not pay for SQL, asyncio or the DB-API.
 _LAZY = {
     "open": "memora.database", "remove": "memora.database", "regions": "memora.database", "connect": "memora.database",

@@ -26,6 +26,7 @@ from memora.kv import KeySpace
 from memora.transaction import Rows, Tx
 
 RUN_TRIES = 1000
+IDLE_SESSIONS = 8
 OF_A_FILE = re.compile("db-[0-9a-f]+-[0-9a-f]+")        # what engine/files.pyx calls the region of a file
 FILE_OPTIONS = ("durability", "recover")
 
@@ -95,6 +96,7 @@ class Database:
         self._local = threading.local()     # one SQL session a thread
         self._known = (-1, {})              # rows of the catalog at one version of it: (kind, name) -> row
         self._registry = None
+        self._idle = []                     # sessions of transactions that have ended
 
     # ---- SQL
 
@@ -117,6 +119,20 @@ class Database:
         self._check()
         from memora.sql.session import Session
         return Session(self._store, virtual=self._virtual())
+
+    def _transaction_session(self, txn):
+        """A SQL session that works in an engine transaction; to be given back when that has ended."""
+        try:
+            session = self._idle.pop()
+        except IndexError:
+            from memora.sessions import TransactionSession
+            return TransactionSession(self._store, virtual=self._virtual(), transaction=txn)
+        session.join(txn)
+        return session
+
+    def _give_back(self, session):
+        if len(self._idle) < IDLE_SESSIONS:
+            self._idle.append(session)
 
     def connect(self, **options):
         """A PEP 249 connection to this database, with the options of memora.connect; it does not close the database."""

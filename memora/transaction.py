@@ -81,12 +81,18 @@ class Tx:
     # ---- faces
 
     def execute(self, sql: str, params: Any = ()) -> Rows:
-        """Run one SQL statement in this transaction."""
+        """Run one SQL statement in this transaction.
+
+        Its rows are taken into memory, because the transaction may write before they are read; those of a read-only transaction
+        are read as they are asked for.
+        """
+        self._check()
         if self._session is None:
-            self._check()
-            from memora.sql.session import Session
-            self._session = Session(self._database._store, transaction=self._txn, virtual=self._database._virtual())
-        return Rows(self._session.execute(sql, params))
+            self._session = self._database._transaction_session(self._txn)
+        result = self._session.execute(sql, params)
+        if not self._txn.read_only:
+            result.settle()
+        return Rows(result)
 
     def kv(self, name: str, pickle: bool = False) -> KeySpace:
         """A key space in this transaction; made in it when the name is free."""
@@ -115,6 +121,8 @@ class Tx:
         row = spaces.in_transaction(self._txn, name, wanted)
         if self._txn.schema_version() == version:
             known[wanted.kind, name] = row
+        elif self._session is not None:
+            self._session.refresh()         # a new name in this transaction, for SQL as well
         return row
 
     # ---- life
@@ -130,6 +138,8 @@ class Tx:
             if not self._txn.closed:
                 self._txn.rollback_to(mark)
                 self._txn.release(mark)
+                if self._session is not None:
+                    self._session.refresh()
             raise
         if not self._txn.closed:
             self._txn.release(mark)
@@ -147,14 +157,20 @@ class Tx:
             self._committed = error.commit
             raise
         finally:
-            self._txn.rollback()
+            self._end()
         return self._committed
 
     def rollback(self):
         """Drop the writes. Idempotent; ProgrammingError after a commit."""
         if self._committed is not None:
             raise errors.ProgrammingError(f"the transaction is committed, as number {self._committed}")
+        self._end()
+
+    def _end(self):
         self._txn.rollback()
+        session, self._session = self._session, None
+        if session is not None:
+            self._database._give_back(session)
 
     def _check(self):
         if self._txn.closed:
@@ -189,7 +205,7 @@ class Tx:
         if kind is None:
             self.commit()
         else:
-            self._txn.rollback()
+            self._end()
 
     def __repr__(self):
         state = "open" if not self._txn.closed else "rolled back" if self._committed is None else f"commit {self._committed}"

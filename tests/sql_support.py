@@ -8,7 +8,7 @@ from memora.sql.session import Session
 
 def open_session():
     """A session on an empty store."""
-    return Session(Store())
+    return Session(Store.open(":memory:"))
 
 
 def rows(session, sql, params=()):
@@ -24,9 +24,9 @@ def same(a, b):
     return a == b
 
 
-def same_rows(mine, theirs):
+def same_rows(mine, theirs, equal=same):
     return len(mine) == len(theirs) and all(
-        len(a) == len(b) and all(same(x, y) for x, y in zip(a, b)) for a, b in zip(mine, theirs))
+        len(a) == len(b) and all(equal(x, y) for x, y in zip(a, b)) for a, b in zip(mine, theirs))
 
 
 def order_key(row):
@@ -45,7 +45,10 @@ class Pair:
 
     def close(self):
         self.ours.close()
+        problems = self.ours.store.check()
+        self.ours.store.close()
         self.theirs.close()
+        assert problems == []
 
     def run(self, sql, params=()):
         """Both results: ("rows", list) or ("error", class name, text)."""
@@ -58,7 +61,7 @@ class Pair:
                 found.append(("error", type(error).__name__, str(error)))
         return found
 
-    def same(self, sql, params=(), ordered=True):
+    def same(self, sql, params=(), ordered=True, equal=same):
         """Asserts equal results (and equal errors in kind), and returns ours."""
         mine, theirs = self.run(sql, params)
         assert mine[0] == theirs[0], self.report(sql, params, mine, theirs)
@@ -68,7 +71,7 @@ class Pair:
         a, b = mine[1], theirs[1]
         if not ordered:
             a, b = sorted(a, key=order_key), sorted(b, key=order_key)
-        assert same_rows(a, b), self.report(sql, params, mine, theirs)
+        assert same_rows(a, b, equal), self.report(sql, params, mine, theirs)
         return mine[1]
 
     def report(self, sql, params, mine, theirs):

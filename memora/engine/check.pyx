@@ -153,7 +153,7 @@ cdef class _Walk:
             p = q
 
 
-def check(Region region) -> list:
+def check(Region region not None) -> list:
     """Every broken invariant of the region as a line of text; an empty list is a clean region."""
     cdef mm_map *m
     cdef _Walk w = _Walk()

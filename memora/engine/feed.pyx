@@ -68,7 +68,7 @@ cdef class Feed:
     trees: ids of the trees of interest (None: all); commits that touch none of them are passed over.
     """
 
-    def __cinit__(self, Region region, since=None, trees=None):
+    def __cinit__(self, Region region not None, since=None, trees=None):
         region.use()
         self.region = region
         self.trees = None if trees is None else frozenset(trees)
@@ -241,7 +241,7 @@ cdef class Feed:
 cdef class TopicReader:
     """A position in a topic. position: number of the message wanted next; None = only new ones, 0 = from the oldest kept."""
 
-    def __cinit__(self, Region region, uint32_t tree, position=None):
+    def __cinit__(self, Region region not None, uint32_t tree, position=None):
         cdef mm_control *c
         cdef mm_map *m = &region.m
         cdef int st, i
@@ -407,7 +407,7 @@ cdef class TopicReader:
         return self.next_seq
 
 
-def topic_publish(Region region, uint32_t tree, bytes payload, double timeout_s=5.0) -> int:
+def topic_publish(Region region not None, uint32_t tree, bytes payload not None, double timeout_s=5.0) -> int:
     """Publish one message as a commit of its own; returns the commit's number. DataError: larger than the topic's ring."""
     cdef TreeRef t
     cdef mm_map *m = &region.m
@@ -435,7 +435,7 @@ cdef class Waiter:
     fileno() may be added to a selector; clear() before looking for news; close() ends the thread.
     """
 
-    def __cinit__(self, Region region):
+    def __cinit__(self, Region region not None):
         region.use()
         self.region = region
         self.fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)

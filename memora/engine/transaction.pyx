@@ -40,11 +40,11 @@ cdef uint64_t ROWID_MAX = 0xffffffffffffffffULL
 cdef class Transaction:
     """A transaction of the engine. Made by Store.begin()."""
 
-    def __cinit__(self, Region region, *, bint read_only=False, bint snapshot=False, double timeout_s=5.0):
-        region.use()
+    def __cinit__(self, Region region not None, *, bint read_only=False, bint snapshot=False, double timeout_s=5.0):
+        self.closed = True              # until the snapshot is announced: what follows may raise
         self.region = region
+        region.use()
         self.m = &region.m
-        self.closed = True
         self.entry = region.snapshot_entry()
         self.s = announce(self.m, <uint32_t>self.entry)
         self.word = announced(self.m, <uint32_t>self.entry)
@@ -332,7 +332,7 @@ cdef class Transaction:
             raise MemoryError("transaction: no private memory")
         self.writes += 1
 
-    def publish(self, uint32_t tree, bytes payload):
+    def publish(self, uint32_t tree, bytes payload not None):
         """Append a message to a topic's ring at commit."""
         self.writable()
         self.ref(tree)
@@ -467,7 +467,7 @@ cdef class Transaction:
 
     # ---- Python twins of the C calls
 
-    def get(self, uint32_t tree, bytes key):
+    def get(self, uint32_t tree, bytes key not None):
         """The value, or None."""
         cdef const uint8_t *v
         cdef size_t n
@@ -475,7 +475,7 @@ cdef class Transaction:
             return PyBytes_FromStringAndSize(<const char *>v, n)
         return None
 
-    def put(self, uint32_t tree, bytes key, bytes value, uint64_t expiry_ns=0):
+    def put(self, uint32_t tree, bytes key not None, bytes value not None, uint64_t expiry_ns=0):
         """Insert or replace. expiry_ns: wall clock at which the entry is gone, 0 = never."""
         cdef Node *n
         self.writable()
@@ -483,12 +483,12 @@ cdef class Transaction:
         self.c_write(tree, MM_OP_INSERT if n != NULL and n.op == MM_OP_INSERT else MM_OP_PUT, <const uint8_t *>PyBytes_AS_STRING(key),
                      PyBytes_GET_SIZE(key), <const uint8_t *>PyBytes_AS_STRING(value), PyBytes_GET_SIZE(value), expiry_ns)
 
-    def insert(self, uint32_t tree, bytes key, bytes value) -> bool:
+    def insert(self, uint32_t tree, bytes key not None, bytes value not None) -> bool:
         """Insert; False: the key is there."""
         return bool(self.c_insert(tree, <const uint8_t *>PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key),
                                   <const uint8_t *>PyBytes_AS_STRING(value), PyBytes_GET_SIZE(value)))
 
-    def delete(self, uint32_t tree, bytes key) -> bool:
+    def delete(self, uint32_t tree, bytes key not None) -> bool:
         """Remove; False: it was absent."""
         return bool(self.c_delete(tree, <const uint8_t *>PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key)))
 
@@ -496,7 +496,7 @@ cdef class Transaction:
 cdef class Cursor:
     """A position in one tree as a transaction sees it. Seek first; it must be sought again after a write."""
 
-    def __cinit__(self, Transaction transaction, uint32_t tree):
+    def __cinit__(self, Transaction transaction not None, uint32_t tree):
         transaction.check()
         self.transaction = transaction
         self.tree = tree
@@ -781,11 +781,11 @@ cdef class Cursor:
 
     # ---- Python twins
 
-    def seek(self, bytes key) -> bool:
+    def seek(self, bytes key not None) -> bool:
         """Go to the first key >= key; False: there is none."""
         return bool(self.c_seek(<const uint8_t *>PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key)))
 
-    def seek_before(self, bytes key) -> bool:
+    def seek_before(self, bytes key not None) -> bool:
         """Go to the last key < key; False: there is none."""
         return bool(self.c_seek_before(<const uint8_t *>PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key)))
 

@@ -216,9 +216,10 @@ class Queue:
 
         def work(txn):
             found["at"] = txn.snapshot
-            pause = self._wake_delayed(txn)
+            cursor = Cursor(txn, self._tree)
+            pause = self._wake_delayed(txn, cursor)
             found["pause"] = pause
-            key, value, leases = self._next(txn)
+            key, value, leases = self._next(cursor)
             if key is None:
                 found["pause"] = pause if not leases else LOOK_S if pause is None else min(pause, LOOK_S)
                 return None
@@ -232,40 +233,41 @@ class Queue:
             return None, found["at"], found["pause"]
         return Job(self, *claimed), found["at"], None
 
-    def _wake_delayed(self, txn):
+    def _wake_delayed(self, txn, cursor):
         """Make delayed jobs ready that are due. Seconds until the first of the others is due, or None."""
-        cursor = Cursor(txn, self._tree)
+        if not cursor.seek(DELAYED) or cursor.key[:1] != DELAYED:
+            return None
         now = time.time_ns()
         due = []
         pause = None
-        more = cursor.seek(DELAYED)
-        while more and cursor.key[:1] == DELAYED:
-            _, available, number = DELAYED_KEY.unpack(cursor.key)
+        more = True
+        while more and (key := cursor.key)[:1] == DELAYED:
+            _, available, number = DELAYED_KEY.unpack(key)
             if available > now or len(due) == DUE_AT_ONCE:
                 pause = max(0.0, (available - now) / 1e9)
                 break
-            due.append((number, cursor.key, cursor.value))
+            due.append((number, key, cursor.value))
             more = cursor.next()
         for number, key, value in due:
             txn.delete(self._tree, key)
             txn.put(self._tree, _ready_key(number, HEAD.unpack_from(value)[0]), value)
         return pause
 
-    def _next(self, txn):
+    def _next(self, cursor):
         """(key, value, whether others hold leases) of the job to claim; key None: there is none."""
         region = self._store.region
-        cursor = Cursor(txn, self._tree)
         leases = False
         more = cursor.seek(LEASED)
-        while more and cursor.key[:1] == LEASED:
-            _, incarnation, slot, generation, _ = LEASED_KEY.unpack(cursor.key)
+        while more:
+            key = cursor.key
+            _, incarnation, slot, generation, _ = LEASED_KEY.unpack(key)
             if incarnation != region.incarnation or not region.alive(slot, generation):
-                return cursor.key, cursor.value, True
+                return key, cursor.value, True
             leases = True
             # behind all leases of this process: one question for each process, however many jobs it has
             more = cursor.seek(LEASED_KEY.pack(LEASED, incarnation, slot, generation, 0xffffffffffffffff))
-        if cursor.seek(READY) and cursor.key[:1] == READY:
-            return cursor.key, cursor.value, leases
+        if cursor.seek(READY) and (key := cursor.key)[:1] == READY:
+            return key, cursor.value, leases
         return None, None, leases
 
     def ack(self, job: Job):

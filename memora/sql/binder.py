@@ -257,8 +257,7 @@ class Binder:
 
     def on_Cast(self, node, scope):
         operand = self.expr(node.operand, scope)
-        e = bound.Cast(operand, affinity_of(node.type_name), node.type_name)
-        return e
+        return bound.Cast(operand, affinity_of(node.type_name))
 
     def on_Collate(self, node, scope):
         return bound.Collated(self.expr(node.operand, scope), collation_of(node.collation))

@@ -118,12 +118,21 @@ class Let(Bound):
         self.held, self.first, self.body = held, first, body
 
 
+def passed_on(*operands):
+    """(collation, True) of the first operand with COLLATE, which holds for the whole expression; else (None, False)."""
+    for e in operands:
+        if e.explicit:
+            return e.collation, True
+    return None, False
+
+
 class Negate(Bound):
-    __slots__ = ("operand",)
+    __slots__ = ("operand", "collation", "explicit")
     kids = ("operand",)
 
     def __init__(self, operand):
         self.operand = operand
+        self.collation, self.explicit = passed_on(operand)
 
 
 class BitNot(Negate):
@@ -156,19 +165,21 @@ class Collated(Bound):
 
 
 class Arith(Bound):
-    __slots__ = ("op", "left", "right")
+    __slots__ = ("op", "left", "right", "collation", "explicit")
     kids = ("left", "right")
 
     def __init__(self, op, left, right):
         self.op, self.left, self.right = op, left, right
+        self.collation, self.explicit = passed_on(left, right)
 
 
 class Concat(Bound):
-    __slots__ = ("left", "right")
+    __slots__ = ("left", "right", "collation", "explicit")
     kids = ("left", "right")
 
     def __init__(self, left, right):
         self.left, self.right = left, right
+        self.collation, self.explicit = passed_on(left, right)
 
 
 class Cmp(Bound):
@@ -247,21 +258,23 @@ class Coalesce(Bound):
 
 
 class Cast(Bound):
-    __slots__ = ("operand", "affinity", "decltype")
+    __slots__ = ("operand", "affinity", "collation", "explicit")
     kids = ("operand",)
 
-    def __init__(self, operand, affinity, decltype):
-        self.operand, self.affinity, self.decltype = operand, affinity, decltype
+    def __init__(self, operand, affinity):
+        self.operand, self.affinity = operand, affinity
+        self.collation, self.explicit = operand.collation, operand.explicit
 
 
 class Call(Bound):
     """A scalar function of `functions.SCALARS`."""
 
-    __slots__ = ("function", "args", "collate")
+    __slots__ = ("function", "args", "collate", "collation", "explicit")
     kids = ("args",)
 
     def __init__(self, function, args, collate):
         self.function, self.args, self.collate = function, args, collate
+        self.collation, self.explicit = passed_on(*args)
 
     def key(self):
         if not self.function.deterministic:

@@ -253,7 +253,7 @@ def index_of(statement, table, tree=0):
             continue
         position = table.find(expr.name)
         if position is None:
-            raise OperationalError(f"table {table.name} has no column named {expr.name}")
+            raise OperationalError(f"no such column: {expr.name}")
         columns.append(position)
         collations.append(_collation(table, item, position))
     return Index(statement.index.name, table, tree, columns, collations, [c.descending for c in statement.columns],
@@ -261,13 +261,15 @@ def index_of(statement, table, tree=0):
 
 
 class Schema:
-    """All names at one version of the catalog."""
+    """All names at one version of the catalog. temporary: rows of the session's own views, which come before the others."""
 
-    def __init__(self, transaction, old=None):
+    def __init__(self, transaction, old=None, temporary=()):
         self.rows = {}
         self.indexes = {}
         self.triggers = {}
         for row in engine_catalog.items(transaction):
+            self.rows[fold(row["name"])] = row
+        for row in temporary:
             self.rows[fold(row["name"])] = row
         for name, row in self.rows.items():
             if row["kind"] == "index":
@@ -340,10 +342,10 @@ class Schema:
     def next_seq(self):
         return 1 + max((row.get("seq", 0) for row in self.rows.values()), default=0)
 
-    def schema_rows(self):
-        """The rows of sqlite_schema."""
+    def schema_rows(self, temporary=False):
+        """The rows of sqlite_schema, or of sqlite_temp_schema."""
         found = []
         for row in sorted(self.rows.values(), key=lambda r: r.get("seq", 0)):
-            if row["kind"] in ("table", "index", "view", "trigger"):
+            if row.get("temporary", False) == temporary and row["kind"] in ("table", "index", "view", "trigger"):
                 found.append((row["kind"], row["name"], row.get("table", row["name"]), row["tree"], row["sql"]))
         return found

@@ -136,14 +136,19 @@ def create_index(change, node):
 
 def create_view(change, node):
     check_name(node.view)
-    if node.temporary:
-        raise NotSupportedError("temporary views")
-    if node.if_not_exists and fold(node.view.name) in change.schema.rows:
+    name = node.view.name
+    temporary = node.temporary or (node.view.schema is not None and fold(node.view.schema) == "temp")
+    if node.if_not_exists and fold(name) in change.schema.rows:
         return 0
-    change.exists(node.view.name, "view")
+    change.exists(name, "view")
     if node.params:
         raise OperationalError("parameters are not allowed in views")
-    change.put("view", node.view.name, 0, node.sql)
+    if temporary:
+        # only this session knows it, so it is no row of the catalog
+        change.session.temporary[fold(name)] = {"kind": "view", "name": name, "tree": 0, "sql": node.sql, "seq": change.seq,
+                                                "temporary": True}
+    else:
+        change.put("view", name, 0, node.sql)
     change.session.schema_changed()
     return 0
 
@@ -184,6 +189,10 @@ def drop(change, node):
         raise OperationalError(f"table {name} may not be dropped" if kind == "table" else
                                "index associated with UNIQUE or PRIMARY KEY constraint cannot be dropped")
     transaction = change.transaction
+    if row.get("temporary"):
+        del change.session.temporary[fold(name)]
+        change.session.schema_changed()
+        return 0
     if kind == "table":
         for other in list(change.schema.indexes.get(fold(name), ())):
             transaction.drop_tree(other["tree"])

@@ -201,6 +201,7 @@ def make_upsert(binder, c, node, table, rel, writer):
     source = SlotSource()
     scope = Scope()
     scope.rels += [rel, excluded]
+    scope.hidden.update((id(excluded), i) for i in range(len(excluded.columns)))     # only by its name
     c.sources[rel] = (writer.old, None)
     c.sources[excluded] = (source, None)
     columns, exprs = assignments(binder, c, table, clause.assignments, scope)

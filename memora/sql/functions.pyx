@@ -211,6 +211,13 @@ cdef bint like(const uint8_t *p, size_t pn, const uint8_t *s, size_t sn, bint gl
         j = star_s
 
 
+cdef void cut_at_zero(Value *v) noexcept:
+    """LIKE and GLOB see text up to its first zero byte, as SQLite's do."""
+    cdef const void *zero = memchr(v.u.p, 0, v.n) if v.n else NULL
+    if zero != NULL:
+        v.n = <const uint8_t *>zero - v.u.p
+
+
 cdef int like_function(Function self, Value *args, int n, Value *out, bint glob) except -1:
     cdef int escape = -1
     cdef size_t end
@@ -231,6 +238,8 @@ cdef int like_function(Function self, Value *args, int n, Value *out, bint glob)
         return 0
     text_of(&args[0], &self.first, &args[0])
     text_of(&args[1], &self.second, &args[1])
+    cut_at_zero(&args[0])
+    cut_at_zero(&args[1])
     if args[0].n > 50000:
         raise OperationalError("LIKE or GLOB pattern too complex")
     set_int(out, like(args[0].u.p, args[0].n, args[1].u.p, args[1].n, glob, escape))
@@ -816,12 +825,14 @@ cdef int f_pi(Function self, Value *args, int n, Value *out) except -1:
 # --- choice ------------------------------------------------------------------------------------------------------
 
 cdef int extreme(Function self, Value *args, int n, Value *out, int sign) except -1:
-    cdef int i, best = 0
+    cdef int i, c, best = 0
     for i in range(n):
         if args[i].tag == T_NULL:
             out.tag = T_NULL
             return 0
-        if sign * compare(&args[i], &args[best], self.collation) > 0:
+        # of equal ones max() takes the first and min() the last, as SQLite does: 1 and 1.0 can be told apart
+        c = compare(&args[best], &args[i], self.collation)
+        if c < 0 if sign > 0 else c >= 0:
             best = i
     out[0] = args[best]
     return 0

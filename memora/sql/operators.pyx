@@ -8,13 +8,11 @@ from memora.sql.runtime cimport Arena, Context, Expr, KeyTable, Op, SortItem, ma
 from memora.sql.types cimport (
     T_INT, T_NULL, T_REAL, T_TEXT, Value, compare_affinity, real_to_integer, set_int, to_number)
 
-from memora.errors import OperationalError
+from memora.errors import IntegrityError
 
 
 cdef class ExprSource(Source):
     """The result columns of a query in FROM, evaluated when they are read."""
-
-    cdef list exprs
 
     def __cinit__(self, list exprs):
         self.exprs = exprs
@@ -29,9 +27,6 @@ cdef class ExprSource(Source):
 cdef class Gate(Op):
     """Passes its child through, and ends an outer join's NULL row in a source that no scan resets."""
 
-    cdef Op child
-    cdef Source source
-
     def __cinit__(self, Op child, Source source):
         self.child, self.source = child, source
 
@@ -45,10 +40,6 @@ cdef class Gate(Op):
 
 cdef class Filter(Op):
     """The rows for which all conditions are true."""
-
-    cdef Op child
-    cdef list conditions
-    cdef Py_ssize_t count
 
     def __cinit__(self, Op child, list conditions):
         self.child, self.conditions, self.count = child, conditions, len(conditions)
@@ -70,10 +61,6 @@ cdef class Filter(Op):
 cdef class Precondition(Op):
     """Conditions that read no row: tested once, when the run begins."""
 
-    cdef Op child
-    cdef list conditions
-    cdef bint passed
-
     def __cinit__(self, Op child, list conditions):
         self.child, self.conditions = child, conditions
 
@@ -93,10 +80,6 @@ cdef class Precondition(Op):
 cdef class NestedLoop(Op):
     """For each row on the left, the rows on the right, which is opened anew and reads the left one. With `outer` a left
     row without a match comes once, the `sources` of the right then being all NULL."""
-
-    cdef Op left, right
-    cdef bint outer, inside, matched
-    cdef list sources
 
     def __cinit__(self, Op left, Op right, bint outer=False, list sources=None):
         self.left, self.right, self.outer, self.sources = left, right, outer, sources
@@ -131,16 +114,6 @@ cdef class FullJoin(Op):
     """RIGHT and FULL joins. The right side's rows are kept; those that matched no left row come at the end, the left
     sources being all NULL. `keep` are the right side's columns, read from `output` afterwards; `full` also gives left rows
     without a match."""
-
-    cdef Op left, right
-    cdef list keep, conditions, left_sources
-    cdef SlotSource output
-    cdef bint full, matched
-    cdef Arena arena
-    cdef Value **rows
-    cdef uint8_t *hit
-    cdef int64_t count, room, at
-    cdef int state
 
     def __cinit__(self, Op left, Op right, list keep, SlotSource output, list conditions, list left_sources, bint full):
         self.left, self.right, self.keep, self.output = left, right, keep, output
@@ -232,10 +205,6 @@ cdef class FullJoin(Op):
 cdef class Limit(Op):
     """Skips `offset` rows and ends after `limit`; either may be None. A negative limit is none."""
 
-    cdef Op child
-    cdef Expr limit, offset
-    cdef int64_t left, skip
-
     def __cinit__(self, Op child, Expr limit, Expr offset):
         self.child, self.limit, self.offset = child, limit, offset
 
@@ -275,7 +244,7 @@ cdef int64_t limit_value(Expr e, int64_t otherwise) except? -2:
     if number.tag == T_REAL and real_to_integer(number.u.r, &i):
         set_int(&number, i)
     if number.tag != T_INT:
-        raise OperationalError("datatype mismatch")
+        raise IntegrityError("datatype mismatch")
     return number.u.i if number.u.i >= 0 else otherwise
 
 
@@ -284,16 +253,6 @@ cdef int64_t limit_value(Expr e, int64_t otherwise) except? -2:
 cdef class Materialize(Op):
     """Runs its child once an execution (each time, if `correlated`), keeps the values of `exprs`, and gives them out
     from memory as often as it is opened."""
-
-    cdef Context context
-    cdef Op child
-    cdef list exprs
-    cdef SlotSource output
-    cdef bint correlated, ready
-    cdef uint64_t epoch
-    cdef Arena arena
-    cdef Value **rows
-    cdef int64_t count, room, at
 
     def __cinit__(self, Context context, Op child, list exprs, SlotSource output, bint correlated):
         self.context, self.child, self.exprs = context, child, exprs
@@ -354,19 +313,6 @@ cdef class HashLookup(Op):
 
     affinities, collations: of each pair, as its comparison has them; exprs: the columns that are kept for `output`.
     """
-
-    cdef Context context
-    cdef Op child
-    cdef list keys, probes, exprs, affinities, collations
-    cdef SlotSource output
-    cdef bint ready
-    cdef uint64_t epoch
-    cdef Arena arena
-    cdef KeyTable table
-    cdef Value **heads                 # by key number: newest first; slot 0 of a row links to the next one
-    cdef int64_t room
-    cdef Value *current
-    cdef Buf key, scratch
 
     def __cinit__(self, Context context, Op child, list keys, list probes, list affinities, list collations, list exprs,
                   SlotSource output):
@@ -468,11 +414,6 @@ cdef class HashLookup(Op):
 cdef class Distinct(Op):
     """The first row of each kind, compared by all `exprs`."""
 
-    cdef Op child
-    cdef list exprs, collations
-    cdef KeyTable table
-    cdef Buf key
-
     def __cinit__(self, Op child, list exprs, list collations):
         self.child, self.exprs, self.collations = child, exprs, collations
         self.table = KeyTable()
@@ -507,11 +448,6 @@ cdef class Distinct(Op):
 cdef class Project(Op):
     """Evaluates expressions once a row into slots, for operators that read them more than once."""
 
-    cdef Op child
-    cdef list exprs
-    cdef SlotSource output
-    cdef Value *values
-
     def __cinit__(self, Op child, list exprs, SlotSource output):
         self.child, self.exprs, self.output = child, exprs, output
         self.values = <Value *>calloc(len(exprs) + 1, sizeof(Value))
@@ -536,13 +472,6 @@ cdef class Project(Op):
 
 cdef class Concatenate(Op):
     """UNION ALL: the rows of each arm, one arm after the other, in the slots of `output`."""
-
-    cdef list arms, exprs
-    cdef SlotSource output
-    cdef Value *values
-    cdef Py_ssize_t at
-    cdef bint opened
-    cdef int width
 
     def __cinit__(self, list arms, list exprs, SlotSource output, int width):
         self.arms, self.exprs, self.output, self.width = arms, exprs, output, width
@@ -585,16 +514,6 @@ SET_OPERATORS = {"UNION": SET_UNION, "INTERSECT": SET_INTERSECT, "EXCEPT": SET_E
 
 cdef class SetOperation(Op):
     """UNION, INTERSECT and EXCEPT of two arms; distinct rows, in the order of their columns, as SQLite gives them."""
-
-    cdef Op left, right
-    cdef list left_exprs, right_exprs, collations
-    cdef SlotSource output
-    cdef int operator, width
-    cdef Arena arena
-    cdef KeyTable table, other
-    cdef SortItem *items
-    cdef int64_t room, count, at
-    cdef Buf key
 
     def __cinit__(self, int operator, Op left, list left_exprs, Op right, list right_exprs, list collations,
                   SlotSource output):
@@ -705,17 +624,6 @@ cdef class Recursive(Op):
     `output` is what readers of the whole see, `feedback` the row that the steps read; `distinct` is UNION.
     """
 
-    cdef Op first
-    cdef list steps, first_exprs, step_exprs, collations
-    cdef SlotSource output, feedback
-    cdef bint distinct, stepping
-    cdef Arena arena
-    cdef KeyTable table
-    cdef Value **queue
-    cdef int64_t room, count, at
-    cdef int width
-    cdef Buf key
-
     def __cinit__(self, Op first, list first_exprs, list steps, list step_exprs, SlotSource output, SlotSource feedback,
                   bint distinct, list collations):
         self.first, self.first_exprs, self.steps, self.step_exprs = first, first_exprs, steps, step_exprs
@@ -794,8 +702,6 @@ cdef class Recursive(Op):
 
 cdef class Once(Op):
     """One row, whose values somebody else put into a source: the feedback of a recursion."""
-
-    cdef bint done
 
     cdef int open(self) except -1:
         self.done = False

@@ -160,9 +160,10 @@ class Planner:
         if type(tree) is Leaf:
             rel = tree.rel
             inner = rel.query
-            if rel.kind != "query" or not top or not mergeable(inner):
+            if rel.kind != "query" or not top or not mergeable(inner) or inner.from_ is None:
                 return tree
-            if inner.from_ is None:
+            if inner.order_by and (not q.order_by or q.group_rel is not None or q.distinct):
+                # nobody promises it, but everybody sees the inner order: it stays where nothing else orders the rows
                 return tree
             for ref in list(rel.refs):
                 if ref.replaced is None:

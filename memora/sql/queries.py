@@ -437,8 +437,11 @@ class QueryBinder(Binder):
             return self.view(found, node, query)
         folded = fold(name)
         if folded in SCHEMA_NAMES or folded in ("sqlite_temp_schema", "sqlite_temp_master"):
-            rows = environment.schema.schema_rows if folded in SCHEMA_NAMES else tuple
-            return python_rel(name, node.alias, SCHEMA_COLUMNS, lambda transaction: rows())
+            rows = environment.schema.schema_rows(folded not in SCHEMA_NAMES)
+            rows = [(*row, n + 1) for n, row in enumerate(rows)]
+            rel = python_rel(name, node.alias, (*SCHEMA_COLUMNS, "rowid"), lambda transaction: rows)
+            rel.columns[-1].hidden = True
+            return rel
         if found is not None and found["kind"] in environment.virtual:
             columns, rows = environment.virtual[found["kind"]](environment, found)
             return python_rel(name, node.alias, columns, rows)

@@ -64,6 +64,7 @@ class Session:
         self.virtual = virtual or {}
         self.functions = {}
         self.settings = {}
+        self.temporary = {}             # temporary views, which live as long as the session
         self.total_changes = 0
         self.changes = 0
         self.last_rowid = 0
@@ -181,7 +182,7 @@ class Session:
             return self._schema
         version = self.store.schema_version(transaction)
         if version != self._version or self._schema is None:
-            self._schema = Schema(transaction, self._schema)
+            self._schema = Schema(transaction, self._schema, self.temporary.values())
             self._version = version
         return self._schema
 
@@ -327,7 +328,7 @@ class Session:
 
     def schema_changed(self):
         """Called by a definition that changed the catalog: the transaction sees its own schema from here on."""
-        self._schema = Schema(self._changing, self._schema)
+        self._schema = Schema(self._changing, self._schema, self.temporary.values())
         self._dirty = True
         self._version = None
 

@@ -1,0 +1,20 @@
+from typing import Any
+
+from memora.sql.expressions import Scratch
+from memora.sql.runtime import Context, Expr
+
+DATABASE_VERSION: str
+SCALARS: dict[str, Scalar]
+
+class Scalar:
+    name: str
+    least: int
+    most: int
+    deterministic: bool
+    def __init__(self, name: str, least: int, most: int, deterministic: bool = True) -> None: ...
+
+class Function(Scratch):
+    def __init__(self, function: Scalar, context: Context, args: list[Any], collation: int = 0) -> None: ...
+
+class PythonFunction(Expr):
+    def __init__(self, function: Any, args: list[Any], own: bool = False) -> None: ...

@@ -1,0 +1,179 @@
+"""Random schemas, rows, queries and changes in SQLite's dialect, from one random.Random."""
+
+VALUES = ["NULL", "0", "1", "-1", "2", "3", "7", "10", "1.0", "1.5", "-2.5", "0.1", "1e10", "''", "'a'", "'A'", "'ab'", "'Ab '",
+          "'ab  '", "'1'", "' 2'", "'1.0'", "'2abc'", "'1e2'", "'%'", "'a_b'", "'é'", "x''", "x'61'", "x'31'", "'zz'",
+          "'0x10'", "' '"]
+TYPES = ["INTEGER", "INT", "TEXT", "REAL", "NUMERIC", "BLOB", "", "VARCHAR(10)", "TEXT COLLATE NOCASE",
+         "DOUBLE"]
+FUNCTIONS = [("abs", 1), ("coalesce", 2), ("hex", 1), ("ifnull", 2), ("instr", 2), ("length", 1), ("lower", 1), ("upper", 1),
+             ("max", 2), ("min", 3), ("nullif", 2), ("quote", 1), ("replace", 3), ("round", 1), ("substr", 2), ("substr", 3),
+             ("trim", 1), ("trim", 2), ("ltrim", 1), ("rtrim", 2), ("typeof", 1), ("unicode", 1), ("iif", 3), ("sign", 1),
+             ("likely", 1)]
+AGGREGATES = ["count", "sum", "total", "avg", "min", "max"]
+
+
+class Generator:
+    """tables: name -> columns, as `schema` made them."""
+
+    def __init__(self, random):
+        self.random, self.tables = random, {}
+
+    def value(self):
+        return self.random.choice(VALUES)
+
+    def schema(self, count):
+        """CREATE statements of `count` tables and their indexes."""
+        r, made = self.random, []
+        for t in range(count):
+            name, columns = f"t{t}", [f"c{i}" for i in range(r.randint(1, 4))]
+            kind, parts = r.random(), []
+            for i, column in enumerate(columns):
+                part = f"{column} {r.choice(TYPES)}"
+                if i == 0 and kind < 0.4:
+                    part = f"{column} INTEGER PRIMARY KEY"
+                elif i == 0 and kind < 0.6:
+                    part += " PRIMARY KEY"
+                elif r.random() < 0.15:
+                    part += " UNIQUE"
+                if r.random() < 0.1:
+                    part += " DEFAULT " + self.value()
+                if r.random() < 0.07:
+                    part += " NOT NULL"
+                parts.append(part)
+            if len(columns) > 2 and r.random() < 0.2:
+                parts.append(f"UNIQUE({', '.join(r.sample(columns, 2))})")
+            tail = " WITHOUT ROWID" if 0.4 <= kind < 0.5 else ""
+            made.append(f"CREATE TABLE {name}({', '.join(parts)}){tail}")
+            self.tables[name] = columns
+            for k in range(r.randint(0, 2)):
+                chosen = [c + r.choice(["", " DESC", " COLLATE NOCASE", " COLLATE BINARY"])
+                          for c in r.sample(columns, r.randint(1, len(columns)))]
+                unique = "UNIQUE " if r.random() < 0.15 else ""
+                made.append(f"CREATE {unique}INDEX i{t}_{k} ON {name}({', '.join(chosen)})")
+        return made
+
+    def column(self, scope):
+        alias, columns = self.random.choice(scope)
+        return f"{alias}.{self.random.choice(columns)}"
+
+    def expr(self, scope, depth=0):
+        """An expression over [(alias, columns)]."""
+        r = self.random
+        k = r.random()
+        if depth > 3 or k < 0.3:
+            return self.column(scope) if r.random() < 0.75 else self.value()
+
+        def e():
+            return self.expr(scope, depth + 1)
+
+        if k < 0.42:
+            return f"({e()} {r.choice(['+', '-', '*', '/', '%', '||', '&', '|', '<<', '>>'])} {e()})"
+        if k < 0.56:
+            return f"({e()} {r.choice(['=', '<', '>', '<=', '>=', '<>', 'IS', 'IS NOT'])} {e()})"
+        if k < 0.62:
+            return f"({e()} {r.choice(['AND', 'OR'])} {e()})"
+        if k < 0.65:
+            return f"({r.choice(['NOT ', '-', '+', '~'])}{e()})"
+        if k < 0.68:
+            return f"({e()} {r.choice(['', 'NOT '])}BETWEEN {e()} AND {e()})"
+        if k < 0.72:
+            items = [self.value() if r.random() < 0.8 else e() for _ in range(r.randint(0, 4))]
+            return f"({e()} {r.choice(['', 'NOT '])}IN ({', '.join(items)}))"
+        if k < 0.75:
+            return f"({e()} {r.choice(['LIKE', 'NOT LIKE', 'GLOB'])} {e()})"
+        if k < 0.79:
+            return f"({e()} IS {r.choice(['', 'NOT '])}NULL)"
+        if k < 0.83:
+            return r.choice([f"CASE WHEN {e()} THEN {e()} ELSE {e()} END", f"CASE {e()} WHEN {e()} THEN {e()} END"])
+        if k < 0.87:
+            return f"CAST({e()} AS {r.choice(['INTEGER', 'TEXT', 'REAL', 'BLOB', 'NUMERIC'])})"
+        if k < 0.89:
+            return f"({e()} COLLATE {r.choice(['NOCASE', 'RTRIM', 'BINARY'])})"
+        if k < 0.97 or depth > 1:
+            name, count = r.choice(FUNCTIONS)
+            return f"{name}({', '.join(e() for _ in range(count))})"
+        return self.subquery(scope, depth)
+
+    def subquery(self, scope, depth):
+        r = self.random
+        table = r.choice(list(self.tables))
+        alias, column = f"s{depth}", r.choice(self.tables[table])
+        where = self.expr([*scope, (alias, self.tables[table])], depth + 2)
+        source = f"FROM {table} {alias} WHERE {where}"
+        return r.choice([
+            f"EXISTS (SELECT 1 {source})",
+            f"({self.expr(scope, depth + 2)} IN (SELECT {alias}.{column} {source}))",
+            f"(SELECT {r.choice(AGGREGATES)}({alias}.{column}) {source})",
+        ])
+
+    def sources(self):
+        """(FROM clause, scope) of one to three tables."""
+        r, scope, text = self.random, [], ""
+        for i in range(r.choice([1, 1, 1, 2, 2, 3])):
+            table, alias = r.choice(list(self.tables)), "abc"[i]
+            columns = self.tables[table]
+            source = table
+            if r.random() < 0.1:
+                where = f" WHERE {self.expr([(table, columns)], 2)}" if r.random() < 0.5 else ""
+                source = f"(SELECT * FROM {table}{where})"
+            scope.append((alias, columns))
+            if i == 0:
+                text = f"{source} {alias}"
+                continue
+            join = r.choice([", ", " JOIN ", " LEFT JOIN ", " CROSS JOIN "])
+            text += f"{join}{source} {alias}"
+            if join != ", ":
+                plain = f"{self.column(scope[:-1])} = {self.column(scope[-1:])}"
+                text += f" ON {self.expr(scope, 1) if r.random() < 0.3 else plain}"
+        return text, scope
+
+    def condition(self, scope):
+        r = self.random
+        k = r.random()
+        if k < 0.6:
+            other = self.value() if r.random() < 0.8 else self.column(scope)
+            return f"{self.column(scope)} {r.choice(['=', '=', '<', '>', '<=', '>=', '<>', 'IS'])} {other}"
+        if k < 0.7:
+            return f"{self.column(scope)} IN ({', '.join(self.value() for _ in range(r.randint(1, 5)))})"
+        if k < 0.75:
+            return f"{self.column(scope)} BETWEEN {self.value()} AND {self.value()}"
+        return self.expr(scope, 1)
+
+    def select(self):
+        """(a SELECT, whether it groups or drops repeated rows: then 1 and 1.0 may stand for each other)."""
+        r = self.random
+        text, scope = self.sources()
+        conditions = [self.condition(scope) for _ in range(r.choice([0, 1, 1, 2]))]
+        where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
+        if r.random() < 0.25:
+            keys = [self.column(scope) for _ in range(r.randint(0, 2))]
+            values = [f"{name}({r.choice(['', '', 'DISTINCT '])}{self.expr(scope, 2)})"
+                      for name in r.sample(AGGREGATES, r.randint(1, 3))] + ["count(*)"]
+            tail = f" GROUP BY {', '.join(keys)}" if keys else ""
+            if keys and r.random() < 0.3:
+                tail += f" HAVING {r.choice(values)} {r.choice(['>', '<', 'IS NOT'])} {self.value()}"
+            return f"SELECT {', '.join(keys + values)} FROM {text}{where}{tail}", True
+        columns = [self.expr(scope, 1) if r.random() < 0.5 else self.column(scope) for _ in range(r.randint(1, 3))]
+        distinct = r.choice(["", "", "", "DISTINCT "])
+        order = ""
+        if r.random() < 0.4:
+            terms = [f"{i + 1}{r.choice([' ASC', ' DESC', '', ' NULLS LAST', ' DESC NULLS FIRST'])}" for i in range(len(columns))]
+            r.shuffle(terms)
+            order = f" ORDER BY {', '.join(terms)}"
+        return f"SELECT {distinct}{', '.join(columns)} FROM {text}{where}{order}", bool(distinct)
+
+    def change(self):
+        """An INSERT, UPDATE or DELETE."""
+        r = self.random
+        table = r.choice(list(self.tables))
+        columns = self.tables[table]
+        scope = [(table, columns)]
+        k = r.random()
+        if k < 0.6:
+            rows = ", ".join(f"({', '.join(self.value() for _ in columns)})" for _ in range(r.choice([1, 1, 3])))
+            return f"INSERT {r.choice(['', '', '', 'OR IGNORE ', 'OR REPLACE '])}INTO {table} VALUES {rows}"
+        if k < 0.85:
+            # NOT INDEXED: where keys collide, the result depends on the order of the rows, which an index would change
+            return (f"UPDATE {r.choice(['', '', 'OR IGNORE ', 'OR REPLACE '])}{table} NOT INDEXED SET {r.choice(columns)} = "
+                    f"{self.expr(scope, 2)} WHERE {self.expr(scope, 2)}")
+        return f"DELETE FROM {table} WHERE {self.column(scope)} {r.choice(['=', '<', '>'])} {self.value()}"
