@@ -26,6 +26,8 @@ from memora.engine.region cimport Region
 from memora.engine.status cimport error
 from memora.engine.sync cimport *
 
+import random
+
 from memora import errors
 
 cdef enum:
@@ -266,9 +268,12 @@ cdef class Transaction:
         """A free rowid, as SQLite chooses it: the largest plus one. The tree's keys are 8 bytes, big-endian, sign flipped.
 
         The choice is not in the read set: if another commit took the number, this one's commit is a SerializationError.
-        OperationalError when the largest rowid is taken ("database or disk is full", as sqlite3 says when none is found).
+        When the largest rowid is taken, random ones are tried; OperationalError ("database or disk is full") when 100 are taken, too.
         """
         cdef Cursor c
+        cdef const uint8_t *v
+        cdef size_t vn
+        cdef uint8_t key[8]
         cdef uint32_t before = self.reads.n, last = self.reads.last
         cdef uint64_t n = 0
         cdef uint32_t i
@@ -281,9 +286,18 @@ cdef class Transaction:
             n = <uint64_t>1 << 63
         self.reads.n = before
         self.reads.last = last
-        if n == ROWID_MAX:
-            raise errors.OperationalError("database or disk is full: the largest rowid is taken")
-        return <int64_t>((n ^ (<uint64_t>1 << 63)) + 1)
+        if n != ROWID_MAX:
+            return <int64_t>((n ^ (<uint64_t>1 << 63)) + 1)
+        for _ in range(100):
+            n = (<uint64_t>1 << 63) + 1 + <uint64_t>random.randrange(1 << 62)
+            for i in range(8):
+                key[i] = (n >> (56 - 8 * i)) & 255
+            found = self.c_get(tree, key, 8, &v, &vn)
+            self.reads.n = before
+            self.reads.last = last
+            if not found:
+                return <int64_t>(n ^ (<uint64_t>1 << 63))
+        raise errors.OperationalError("database or disk is full: the largest rowid is taken, and so are 100 random ones")
 
     # ---- trees
 
