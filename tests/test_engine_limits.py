@@ -390,12 +390,21 @@ def copy(stores, tmp_path):
     return copy
 
 
+def crc32c(data):
+    """Bit by bit, as RFC 3720 defines it."""
+    crc = 0xffffffff
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82f63b78 if crc & 1 else 0)
+    return crc ^ 0xffffffff
+
+
 def header(change):
     """A change of the header with its checksum made good."""
     def changed(region, slots):
-        from memora.engine.files import crc32c
         change(region)
-        struct.pack_into("<I", region, 168, crc32c(bytes(region[:168])))
+        struct.pack_into("<I", region, 168, crc32c(region[:168]))
     return changed
 
 
