@@ -68,9 +68,9 @@ def deletes_that_merge(scene):
 def collection(scene):
     for _ in range(64):
         scene.touch()
-        if scene.store.stats()["limbo_frames"] == 64:
+        if scene.store.stats()["limbo_frames"] == 32:
             return put(scene)
-    raise AssertionError(f"no limbo list of 64: {scene.store.stats()}")
+    raise AssertionError(f"no limbo list of 32: {scene.store.stats()}")
 
 
 def log_trim(scene):

@@ -81,7 +81,7 @@ def rows(stores):
 def test_stopped_writer_delays_no_reader(rows, spawn, point):
     name = "shm:" + rows.region.name
     if point == "collecting":
-        while rows.stats()["limbo_frames"] < 64:
+        while rows.stats()["limbo_frames"] < 32:      # as many as the next commit begins to collect at (frames.pyx)
             fill(rows, 0)
     if point == "growing":
         writer = spawn(write_until_growth, name)
