@@ -241,6 +241,63 @@ def run_random_kills(stores, spawn, tmp_path, kills, seed):
     assert stats["pinned_frames"] + stats["limbo_frames"] < 200, stats
 
 
+class Replica:
+    """What the change feed alone says is in every tree."""
+
+    def __init__(self, store):
+        from memora.engine import feed
+        self.ops = feed
+        self.feed = feed.Feed(store.region, store.stats()["commit"])
+        self.trees = {}
+
+    def catch_up(self):
+        while (found := self.feed.read(0)) is not None:
+            number, _, ops = found
+            for tree, op, k, new, old, _ in ops:
+                if op == self.ops.CREATE:
+                    assert tree not in self.trees
+                    self.trees[tree] = {}
+                elif op == self.ops.DROP:
+                    del self.trees[tree]
+                elif op == self.ops.PUT:
+                    rows = self.trees.setdefault(tree, {})
+                    assert rows.get(k) == old, f"commit {number}: tree {tree}, key {k}: the image before is not what was there"
+                    rows[k] = new
+                elif op != self.ops.MESSAGE:
+                    assert self.trees[tree].pop(k) == old
+
+
+def test_the_feed_replayed_equals_the_tables_after_kills(stores, spawn, tmp_path):
+    from memora.engine.transaction import Cursor
+    store = stores(initial_bytes=600 << 10, ring_bytes=128 << 20, max_bytes=512 << 20)
+    world = World(store, tmp_path, 4)
+    replica = Replica(store)
+    workers = {w: world.spawn(spawn, w, w) for w in range(4)}
+    for n in range(30):
+        time.sleep(random.random() * 0.02)
+        w = random.randrange(4)
+        workers[w].kill()
+        workers[w].out.close()
+        world.verify(w)
+        replica.catch_up()
+        workers[w] = world.spawn(spawn, w, n)
+    for w, child in workers.items():
+        child.kill()
+        world.verify(w)
+    replica.catch_up()
+    assert replica.feed.position == store.stats()["commit"]
+    txn = store.begin(read_only=True)
+    assert any(len(rows) > 10 for rows in replica.trees.values())
+    for tree, rows in replica.trees.items():
+        cursor, there = Cursor(txn, tree), {}
+        more = cursor.first()
+        while more:
+            there[cursor.key] = cursor.value
+            more = cursor.next()
+        assert there == rows, f"tree {tree}"
+    txn.rollback()
+
+
 @pytest.mark.watchdog(300)
 def test_random_kills(stores, spawn, tmp_path):
     run_random_kills(stores, spawn, tmp_path, 60, random.randrange(1 << 30))

@@ -452,7 +452,12 @@ cdef void wake(mm_map *m) noexcept nogil:
 
 
 cdef void wake_topic(mm_map *m, uint32_t control) noexcept nogil:
+    """Wake a topic's subscribers, still under the lock: once it is released the topic may be dropped and its control reused.
+
+    sync point: the sleeper's store of sleepers and its second look (feed.pyx).
+    """
     cdef mm_control *c = control_of(m, control)
+    mm_fence()
     if c != NULL and mm_ld32(&c.sleepers):
         mm_st32(&c.sleepers, 0)
         mm_add32(&c.event, 1)
@@ -560,7 +565,10 @@ cdef int build_one(mm_map *m, const TreeRef *t, uint8_t op, const uint8_t *k, si
         return st
     if t.tree == MM_TREE_CATALOG:
         put64(m, &m.hot.schema_seq, m.building)
-    return publish(m)
+    st = publish(m)
+    if st == MM_OK and op == MM_OP_MESSAGE:
+        wake_topic(m, t.control)
+    return st
 
 
 cdef int commit_one(Region r, const TreeRef *t, uint8_t op, const uint8_t *k, size_t kn, const uint8_t *v, uint64_t vn,
@@ -589,8 +597,6 @@ cdef int commit_one(Region r, const TreeRef *t, uint8_t op, const uint8_t *k, si
             lock_release(m)
         if st == MM_OK:
             wake(m)
-            if op == MM_OP_MESSAGE:
-                wake_topic(m, t.control)
             return MM_FOUND if had else MM_ABSENT
         if st == MM_ABSENT or st == MM_EXISTS:
             return st
@@ -685,7 +691,11 @@ cdef int build_all(mm_map *m, Overlay *o, TreeRef *refs, uint32_t n_refs, const 
             st = apply_drop(m, &o.action[i])
             if st:
                 return st
-    return publish(m)
+    st = publish(m)
+    for i in range(o.n_action if st == MM_OK else 0):
+        if o.action[i].op == MM_OP_MESSAGE:
+            wake_topic(m, ref_of(refs, n_refs, o.action[i].tree).control)
+    return st
 
 
 cdef int commit_all(Region r, Overlay *o, TreeRef *refs, uint32_t n_refs, const ReadSet *reads, uint64_t s, int check_schema, uint64_t timeout_ns,
@@ -719,7 +729,4 @@ cdef int commit_all(Region r, Overlay *o, TreeRef *refs, uint32_t n_refs, const 
             m.slot[m.me].conflicts += 1
         relieve(r, st, need, "commit")
     wake(m)
-    for i in range(o.n_action):
-        if o.action[i].op == MM_OP_MESSAGE:
-            wake_topic(m, ref_of(refs, n_refs, o.action[i].tree).control)
     return 0
