@@ -3,7 +3,8 @@
 LAYOUT      The root's page number is fixed for the tree's life: when the root splits, its content moves into two new pages.
             Branch: leftmost child in `extra`, then (separator, child): keys >= separator go to child. No sibling links: a
             scan keeps its path (cursor.pyx). Values over MM_CELL_INLINE (with their key) and keys over MM_KEY_INLINE go on in
-            extents. A page's prefix is what the separators around it share, so no page stores fences.
+            extents. A page's prefix is what the separators around it share, so no page stores fences; at the edges, where
+            one is missing, it is what the keys share (MM_PF_OPEN, page.pyx).
 INVARIANTS  (1) All leaves have the same depth. (2) A child's keys lie between the separators around it.
             (3) A split or a merge makes a new version of every leaf whose key range changes, also when no entry moves.
             (4) Each extent is referred to by exactly one cell.
@@ -18,8 +19,8 @@ from libc.string cimport memcmp, memcpy, memset
 from memora.engine.extents cimport extent_bytes, new_extent, retire_extent
 from memora.engine.frames cimport Look, current, dirty, expect_leaf, free_page, new_page, page_at, still_there
 from memora.engine.layout cimport *
-from memora.engine.page cimport (Entry, add_entry, cell_bytes, child_at, clear_page, drop_entry, entry_at, entry_bytes, search, used_bytes,
-                                 value_at)
+from memora.engine.page cimport (PREFIX_WORTH, Entry, add_entry, belongs, cell_bytes, child_at, clear_page, common, drop_entry, entry_at, entry_bytes,
+                                 insert_entry, search, used_bytes, value_at)
 from memora.engine.sync cimport *
 
 
@@ -183,16 +184,9 @@ cdef int put_at(mm_map *m, Path *path, const uint8_t *k, size_t kn, const uint8_
         st = set_key(m, path.tree, &e, k, kn)
         if st:
             return st
-    if add_entry(p, i, &e) == 0:
+    if insert_entry(p, i, &e) == 0:
         return MM_OK
     return split(m, path, path.depth, i, &e)
-
-
-cdef uint32_t common(const uint8_t *a, uint32_t an, const uint8_t *b, uint32_t bn) noexcept nogil:
-    cdef uint32_t i = 0, n = an if an < bn else bn
-    while i < n and a[i] == b[i]:
-        i += 1
-    return i
 
 
 cdef void bounds(mm_map *m, const Path *path, uint32_t d, Entry *lo, uint8_t *lobuf, Entry *hi, uint8_t *hibuf) noexcept nogil:
@@ -261,6 +255,29 @@ cdef inline int nth(const mm_frame *copy, uint32_t pos, const Entry *fresh, uint
     return entry_at(copy, i if i < pos else i - 1, buf, e)
 
 
+cdef int clear_half(mm_frame *half, const mm_frame *copy, uint32_t pos, const Entry *fresh, uint32_t start, uint32_t stop,
+                    const Entry *lo, const Entry *hi) noexcept nogil:
+    """Empty the page that takes entries start to stop of a split one, with the prefix that its separators promise: a longer, open one
+    if a separator is missing, or if the entries would not fit. -1: damaged."""
+    cdef uint8_t b1[384]
+    cdef uint8_t b2[384]
+    cdef Entry first, last
+    cdef uint32_t promised = shared(lo, hi), found = promised, size = MM_HEAD + promised, i
+    cdef uint8_t level = copy.level
+    if start < stop:
+        if nth(copy, pos, fresh, start, b1, &first) or nth(copy, pos, fresh, stop - 1, b2, &last):
+            return -1
+        found = common(first.key, first.kn, last.key, last.kn)
+    for i in range(start, stop):
+        size += (entry_bytes(copy, fresh) if i == pos else cell_bytes(copy, i if i < pos else i - 1)) + copy.prefix - promised + 8
+    if size > MM_UNIT or (lo.kn == 0xffffffffU or hi.kn == 0xffffffffU) and stop - start >= 8 and found >= promised + PREFIX_WORTH:
+        clear_page(half, copy.kind, level, first.key, found)
+        half.flags = MM_PF_OPEN
+    else:
+        clear_page(half, copy.kind, level, lo.key if promised else NULL, promised)
+    return 0
+
+
 cdef int split(mm_map *m, Path *path, uint32_t d, uint32_t pos, const Entry *fresh) noexcept nogil:
     """Divide the full page at depth d in two and put the fresh entry where it belongs; the parents follow."""
     cdef uint8_t copybuf[4096]
@@ -287,6 +304,8 @@ cdef int split(mm_map *m, Path *path, uint32_t d, uint32_t pos, const Entry *fre
     # where to cut: in the middle by bytes, or behind everything when rows are being appended
     if pos == copy.count and hi.kn == 0xffffffffU and level == 0:
         mid = n - 1
+    elif not belongs(copy, fresh):      # it would lengthen all others: alone on its side, they keep what they share
+        mid = 1 if pos == 0 else n - 1 if level == 0 else n - 2
     else:
         total = used_bytes(copy) + entry_bytes(copy, fresh) + 8
         acc = 0
@@ -321,8 +340,10 @@ cdef int split(mm_map *m, Path *path, uint32_t d, uint32_t pos, const Entry *fre
     else:
         left = p
         leftno = path.pgno[d]
-    clear_page(left, copy.kind, level, sb, shared(&lo, &sep))
-    clear_page(right, copy.kind, level, sb, shared(&sep, &hi))
+    if clear_half(left, copy, pos, fresh, 0, mid, &lo, &sep) or clear_half(right, copy, pos, fresh, mid + 1 if level else mid, n, &sep, &hi):
+        m.corrupt_page = path.pgno[d]
+        m.corrupt_what = b"a cell leaves its page"
+        return MM_CORRUPT
     if level:
         left.extra = copy.extra
         right.extra = sep.child
@@ -347,7 +368,7 @@ cdef int split(mm_map *m, Path *path, uint32_t d, uint32_t pos, const Entry *fre
     if parent == NULL:
         return lack(m)
     i = path.idx[d - 1]
-    if add_entry(parent, i, &sep) == 0:
+    if insert_entry(parent, i, &sep) == 0:
         return MM_OK
     return split(m, path, d - 1, i, &sep)
 

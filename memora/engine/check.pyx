@@ -15,6 +15,8 @@ from memora.engine.region cimport Region, take_lock
 from memora.engine.sync cimport *
 from memora.engine.wal cimport ring_out
 
+import os.path
+
 
 cdef class _Walk:
     """What was met so far: owner of each frame, page number and granule run."""
@@ -96,6 +98,9 @@ cdef class _Walk:
             sizes = sum([cell_bytes(p, i) for i in range(p.count)])
             if sizes + p.frag + p.heap + p.prefix != MM_UNIT:
                 self.say(f"page(3): page {pgno}: cells {sizes} + frag {p.frag} + heap {p.heap} + prefix {p.prefix} is not {MM_UNIT}")
+            promised = 0 if low is None or high is None else len(os.path.commonprefix([low[:MM_KEY_INLINE], high[:MM_KEY_INLINE]]))
+            if p.flags & ~<uint8_t>MM_PF_OPEN or p.prefix > promised and not p.flags & MM_PF_OPEN:
+                self.say(f"page(2): page {pgno}: prefix {p.prefix}, flags {p.flags}, between separators that share {promised}")
             keys = []
             for i in range(p.count):
                 if entry_at(p, i, kb, &e):

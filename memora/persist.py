@@ -1,1 +1,0 @@
-from memora.engine.files import open_file
