@@ -191,7 +191,7 @@ cdef class Space:
                 if op == MM_OP_DELETE:
                     return MM_FOUND if self.transaction.c_delete(self.t.tree, k.p, k.n) else MM_ABSENT
                 if op == MM_OP_INSERT:
-                    return MM_ABSENT if self.transaction.c_insert(self.t.tree, k.p, k.n, v.p, v.n) else MM_EXISTS
+                    return MM_ABSENT if self.transaction.c_insert_until(self.t.tree, k.p, k.n, v.p, v.n, expiry) else MM_EXISTS
                 self.transaction.c_write(self.t.tree, MM_OP_PUT, k.p, k.n, v.p, v.n, expiry)
                 return MM_OK
             st = commit_one(self.region, &self.t, <uint8_t>op, k.p, k.n, v.p, v.n, expiry, self.timeout_ns, &commit)

@@ -50,7 +50,8 @@ def _in_shm():
     """Paths below /dev/shm that are ours by name and owner."""
     found = set()
     for top in SHM.glob("*memora*"):
-        for path in (top, *top.rglob("*")):
+        # os.walk passes over a directory that another run has just removed
+        for path in (top, *(Path(folder, name) for folder, folders, files in os.walk(top) for name in (*folders, *files))):
             try:
                 if path.lstat().st_uid == os.getuid():
                     found.add(str(path))

@@ -1,4 +1,11 @@
 """Commits single-stepped on the real extension: each crash image can be read without recovery, recovers, and goes on."""
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 from counters import absent
 from stepping import Stepper, dump
@@ -220,3 +227,53 @@ def test_every_image_of_a_commit(stores, spawn, scene):
 @pytest.mark.parametrize("scene", LONG)
 def test_every_image_of_more_commits(stores, spawn, scene):
     step(stores, spawn, scene)
+
+
+# ---------------------------------------------------------------- seeded bugs
+
+SEEDED = {
+    "sealed before it is filled": ("descriptor", [
+        ("    copy_stores(d.store, b.v + first, left)\n    d.n = left\n    mm_fail(m, MM_FP_FILLED)\n    mm_st64(&d.state, commit) ",
+         "    mm_st64(&d.state, commit)\n    copy_stores(d.store, b.v + first, left)\n    d.n = left\n    mm_fail(m, MM_FP_FILLED)\n    pass ")]),
+    "published before it is performed": ("descriptor", [
+        ("    if perform(m, d.store, n):\n        return MM_CORRUPT\n    mm_st64(&m.hot.commit_seq, commit) ",
+         "    mm_st64(&m.hot.commit_seq, commit)\n    if perform(m, d.store, n):\n        return MM_CORRUPT\n    pass ")]),
+    "cleared before it is performed": ("descriptor", [
+        ("    if perform(m, d.store, n):\n        return MM_CORRUPT\n", "    mm_st64(&d.state, 0)\n    if perform(m, d.store, n):\n        return MM_CORRUPT\n")]),
+    "no version before": ("frames", [
+        ("    copy_page(p, old)\n", "    copy_page(p, old)\n    p.prev = 0\n")]),
+}
+
+
+@pytest.mark.long
+@pytest.mark.watchdog(900)
+@pytest.mark.parametrize("bug", SEEDED)
+def test_seeded_bug_is_caught(tmp_path, bug):
+    """The stepping itself is tested: an engine with a known bug, built beside this one, must show images that are wrong."""
+    module, changes = SEEDED[bug]
+    root = Path(__file__).parent.parent
+    shutil.copytree(root / "memora", tmp_path / "memora", ignore=shutil.ignore_patterns("__pycache__", f"{module}.*.so", "sql", "*.c"))
+    path = tmp_path / "memora" / "engine" / f"{module}.pyx"
+    source = path.read_text()
+    for old, new in changes:
+        assert source.count(old) == 1, f"the seeded bug does not fit {module}.pyx any more: {old!r}"
+        source = source.replace(old, new)
+    path.write_text(source)
+    (tmp_path / "setup.py").write_text(f"""
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+setup(name="seeded", packages=[], ext_modules=cythonize(
+    [Extension("memora.engine.{module}", ["memora/engine/{module}.pyx"], extra_compile_args=["-O2", "-g0", "-std=gnu11", "-fno-strict-aliasing"])],
+    compiler_directives={{"language_level": 3, "boundscheck": False, "wraparound": False, "cdivision": True}}))
+""")
+    built = subprocess.run([sys.executable, "setup.py", "-q", "build_ext", "--inplace"], cwd=tmp_path, capture_output=True, text=True, timeout=600)
+    assert built.returncode == 0, built.stderr
+    (tmp_path / "tests").mkdir()
+    for name in ("conftest.py", "counters.py", "step.c", "stepping.py", "test_engine_steps.py"):
+        shutil.copy(root / "tests" / name, tmp_path / "tests")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_engine_steps.py", "-k", "every_image_of_a_commit and put"],
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": f"{tmp_path}:{tmp_path / 'tests'}", "MEMORA_TEST_ALL": "0"},
+        capture_output=True, text=True, timeout=300)
+    assert done.returncode == 1 and "1 failed" in done.stdout, done.stdout + done.stderr
+    assert re.search(r"^step \d+: ", done.stdout, re.MULTILINE), done.stdout       # judged, not just crashed

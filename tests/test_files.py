@@ -362,7 +362,7 @@ def test_a_log_cut_at_every_byte_gives_the_longest_whole_prefix(path, quick_fold
 def test_a_log_cut_at_every_byte_of_many_records(path, quick_folder):
     segment = torn(path, 60)
     found = records(segment)
-    cut_everywhere(path, quick_folder, range(found[-12][0], os.path.getsize(segment)))
+    cut_everywhere(path, quick_folder, range(found[-4][0], os.path.getsize(segment)))
 
 
 def test_a_flipped_byte_in_the_log(path, quick_folder):
@@ -487,17 +487,17 @@ def test_a_damaged_file_of_operations(path):
     s.close()
 
 
-def several_segments(path, monkeypatch_bytes=24 << 20):
+def several_segments(path):
+    """30 MB of log, too little for a checkpoint of its own accord; the last commit's number."""
     def work(say):
-        s = reopen(path, durability="normal", ring_bytes=8 << 20, max_bytes=64 << 20)
+        s = reopen(path, ring_bytes=8 << 20, max_bytes=64 << 20)
         k = space(s)
-        for i in range(monkeypatch_bytes // 1_000_000 * 2):
-            k[i % 4] = [i, "x" * 1_000_000]
-        say(i)
+        for i in range(16):
+            k[i % 4] = [i, "x" * 1_000_000]         # with the value before: 2 MB a record
         s.flush()
-    (i,) = killed(work)
-    assert len(segments(path)) >= 2
-    return i
+    killed(work)
+    assert len(segments(path)) == 2
+    return 15
 
 
 def test_a_log_of_several_segments(path, tmp_path):
@@ -1012,6 +1012,9 @@ def test_a_forked_child_writes_on_after_its_parent(path):
     child.all()                                     # both are gone when the pipe is closed
     child.end()
     assert written == newest
+    with identity.opening(path) as lock:
+        while lock.others():                        # an orphan's end is nobody's to wait for
+            time.sleep(0.001)
     lose_region(path)
     s = reopen(path)
     assert space(s)["parent"] == 1 and space(s)["child19"] == 19

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from memora.engine import files
+from memora.engine import checkpoint, identity, recovery
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "docs/format.md").read_text()
@@ -59,9 +59,9 @@ def test_every_stored_struct_is_told_as_the_compiler_has_it(tmp_path):
 
 
 @pytest.mark.parametrize("title, struct, offsets", [
-    ("Checkpoint", files.HEAD, (0, 8, 12, 16, 32, 40, 48, 56, 64, 72)),
-    ("Segments", files.SEGMENT, (0, 8, 12, 16, 32, 40, 48, 52)),
-    ("Lock file", files.IDENTITY, (0, 8, 24, 32, 48, 56, 64, 68, 72)),
+    ("Checkpoint", checkpoint.HEAD, (0, 8, 12, 16, 32, 40, 48, 56, 64, 72)),
+    ("Segments", recovery.SEGMENT_FIXED, (0, 8, 12, 16, 32, 40, 48, 52, 60)),
+    ("Lock file", identity.IDENTITY, (0, 8, 24, 32, 48, 56, 64, 68, 72)),
 ])
 def test_headers_of_the_files(title, struct, offsets):
     part = re.split(r"^### ", TEXT, flags=re.M)
@@ -73,8 +73,8 @@ def test_headers_of_the_files(title, struct, offsets):
     end = sum(lines[-1])
     said = int(re.search(r"(?:header of )?\b(\d+) bytes\b", part)[1])
     assert said == end
-    # the checksum of HEAD and IDENTITY stands behind the struct; SEGMENT has it inside
-    assert struct.size + (0 if title == "Segments" else 4) == end
+    # behind the struct stands the checksum, or the mark
+    assert struct.size + (recovery.MARK.size if title == "Segments" else 4) == end
 
 
 def test_constants_of_the_document():
@@ -83,5 +83,5 @@ def test_constants_of_the_document():
                         ("MM_GRANULE", "1024"), ("MM_DESC_STORES", "1000"), ("MM_CHAIN_STORES", "251"), ("MM_TREE_FIRST", "16")):
         assert re.search(rf"#define {name} {value}u\b", header), name
         assert re.search(rf"\b{value}\b", TEXT), name
-    assert (files.HEAD_MAGIC, files.SEGMENT_MAGIC, files.IDENTITY_MAGIC) == (b"MEMORADB", b"MEMOWAL\0", b"MEMOLOCK")
-    assert [s.size for s in (files.ENTRY, files.TREE, files.MESSAGE, files.END, files.BLOCK)] == [21, 13, 29, 17, 12]
+    assert (checkpoint.HEAD_MAGIC, recovery.SEGMENT_MAGIC, identity.IDENTITY_MAGIC) == (b"MEMORADB", b"MEMOWAL\0", b"MEMOLOCK")
+    assert [s.size for s in (checkpoint.ENTRY, checkpoint.TREE, checkpoint.MESSAGE, checkpoint.END, checkpoint.BLOCK)] == [21, 13, 29, 17, 12]

@@ -111,7 +111,6 @@ def test_message_larger_than_the_topic(db):
     assert topic.subscribe(0).get(0).value == "x" * 4000
 
 
-@pytest.mark.xfail(run=False, reason="engine: build_all makes no room in a ring that the same commit creates, and writes beyond it")
 def test_messages_larger_than_a_topic_of_the_same_transaction(db):
     with pytest.raises(errors.DataError), db.transaction() as tx:
         topic = tx.topic("new", retain=4096)

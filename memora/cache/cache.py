@@ -71,13 +71,7 @@ class Cache(Space):
 
     def add(self, key, value: Any, ttl: float | str | None = None) -> bool:
         """Set a key only if it is absent. False: it was there, nothing changed."""
-        until = expiry(ttl, self._ttl)
-        if self.transaction is None or not until:
-            return Space.add(self, key, value, until)
-        if key in self:
-            return False
-        self.put(key, value, until)
-        return True
+        return Space.add(self, key, value, expiry(ttl, self._ttl))
 
     def incr(self, key, by: float = 1, initial: float = 0, ttl: float | str | None = None) -> float:
         """Add to a number and return the new value. An absent key counts as `initial` and lives for `ttl`; one that is there

@@ -95,9 +95,6 @@ cdef class _Walk:
             if p.count > MM_MAX_SLOTS or p.heap < MM_HEAD + 8 * p.count or p.heap + p.prefix > MM_UNIT:
                 self.say(f"page(3): page {pgno}: {p.count} slots, heap at {p.heap}, prefix {p.prefix}")
                 continue
-            sizes = sum([cell_bytes(p, i) for i in range(p.count)])
-            if sizes + p.frag + p.heap + p.prefix != MM_UNIT:
-                self.say(f"page(3): page {pgno}: cells {sizes} + frag {p.frag} + heap {p.heap} + prefix {p.prefix} is not {MM_UNIT}")
             promised = 0 if low is None or high is None else len(os.path.commonprefix([low[:MM_KEY_INLINE], high[:MM_KEY_INLINE]]))
             if p.flags & ~<uint8_t>MM_PF_OPEN or p.prefix > promised and not p.flags & MM_PF_OPEN:
                 self.say(f"page(2): page {pgno}: prefix {p.prefix}, flags {p.flags}, between separators that share {promised}")
@@ -123,6 +120,11 @@ cdef class _Walk:
                         total += len(key) + ref.nbytes
                     else:
                         total += len(key) + e.vn
+            if len(keys) < p.count:
+                continue                # its cells cannot be measured, nor its children be told apart
+            sizes = sum([cell_bytes(p, i) for i in range(p.count)])
+            if sizes + p.frag + p.heap + p.prefix != MM_UNIT:
+                self.say(f"page(3): page {pgno}: cells {sizes} + frag {p.frag} + heap {p.heap} + prefix {p.prefix} is not {MM_UNIT}")
             for i in range(1, len(keys)):
                 if keys[i - 1] >= keys[i]:
                     self.say(f"page(1): page {pgno}: slots {i - 1} and {i} are not in order: {keys[i - 1][:40]!r}, {keys[i][:40]!r}")
@@ -181,14 +183,21 @@ def check(Region region not None) -> list:
     w.extents = {}
     take_lock(region, 60000000000)
     try:
+        if not 3 <= m.hot.page_high <= m.cap_pages or not 3 <= m.hot.n_units <= m.cap_units:
+            w.say(f"{m.hot.page_high} page numbers, {m.hot.n_units} units; the region was made for {m.cap_pages} and {m.cap_units}")
+            return w.bad
         if m.desc.state:
             w.say(f"a descriptor of commit {m.desc.state} is sealed and not performed")
         w.tree(MM_TREE_ROOTS, MM_PG_ROOTS, "roots")
         # trees
         trees = {}
+        met = set()
         todo = [MM_PG_ROOTS]
         while todo:
             n = todo.pop()
+            if not 0 < n < m.hot.page_high or n in met:
+                continue
+            met.add(n)
             if m.pt[n] & MM_PT_BITS or m.pt[n] >= m.hot.n_units:
                 continue
             p = mm_frame_at(m, m.pt[n])
@@ -263,7 +272,7 @@ def check(Region region not None) -> list:
             w.say(f"list of free page numbers: {seen}; the count says {m.hot.page_free_count}")
         for pg in range(1, m.hot.page_high):
             if pg not in w.pages:
-                if m.pt[pg] & MM_PT_BITS == MM_PT_FREED:
+                if m.pt[pg] & MM_PT_BITS == MM_PT_FREED and (m.pt[pg] & MM_PT_MASK) < m.hot.n_units:
                     w.chain(pg, mm_frame_at(m, m.pt[pg] & MM_PT_MASK))
                 else:
                     w.say(f"page {pg} is neither in a tree nor free (pt {m.pt[pg]:#x}): leaked")
@@ -317,6 +326,9 @@ def check(Region region not None) -> list:
             if start < end:
                 w.say(f"extents overlap at granule {start}: {w.extents[start][1]}")
             end = start + w.extents[start][0]
+            if end > m.hot.n_units * MM_PER_UNIT:
+                w.say(f"extent {start} of {end - start} granules ({w.extents[start][1]}) leaves the region")
+                break
             total += w.extents[start][0]
             if any([(u in w.frames) for u in range(start // 4, (end + 3) // 4)]):
                 w.say(f"extents(1): extent {start} lies in units that are frames")

@@ -30,7 +30,7 @@ from memora.engine.procs cimport lock_release, release_dead_snapshots
 from memora.engine.region cimport Region, take_lock
 from memora.engine.status cimport error
 from memora.engine.sync cimport *
-from memora.engine.wal cimport log_room, record_begin, record_op, record_write, ring_in, ring_out, seal_now
+from memora.engine.wal cimport log_room, log_shed, record_begin, record_op, record_write, ring_in, ring_out, seal_now
 
 from memora import errors
 
@@ -346,6 +346,10 @@ cdef int topic_room(mm_map *m, const TreeRef *t, uint64_t bytes) noexcept nogil:
     cdef mm_message h
     cdef uint8_t *ring
     cdef uint64_t tail, seq
+    cdef uint32_t e = m.pt[t.root]
+    # the topic may have been dropped since it was looked up: then its control and ring belong to somebody else by now
+    if e & MM_PT_BITS or e >= m.hot.n_units or mm_frame_at(m, e).tree != t.tree:
+        return MM_NO_TREE
     if c == NULL:
         return MM_CORRUPT
     ring = <uint8_t *>extent_bytes(m, <uint32_t>c.ring_granule, c.ring_bytes)
@@ -383,6 +387,9 @@ cdef int apply_message(mm_map *m, const TreeRef *t, const uint8_t *v, uint64_t v
     cdef uint64_t head = get64(m, &c.head)
     cdef mm_message h
     h.len = <uint32_t>((sizeof(h) + vn + 7) & ~<uint64_t>7)
+    if head + h.len - get64(m, &c.tail) > get64(m, &c.ring_bytes):      # a topic that this very commit creates: topic_room came too early
+        m.need = head + h.len
+        return MM_REFUSED
     h.pad = <uint32_t>vn
     h.seq = get64(m, &c.head_seq)
     h.commit = m.building
@@ -463,27 +470,69 @@ cdef int flush_log(Region r) except -1:
 cdef int relieve(Region r, int st, uint64_t need, str doing) except -1:
     """The lock is released and a commit was dropped with st for want of `need`: make it possible, or raise."""
     cdef mm_map *m = &r.m
-    cdef uint64_t before, units = m.hot.n_units
+    if r.closed:
+        raise errors.ProgrammingError(f"region {r.name!r} was closed by another thread")
     if st == MM_NEED_LOG:
         return flush_log(r)
     if st == MM_NEED_FRAMES or st == MM_NEED_EXTENT:
-        before = m.hot.free_count
-        take_lock(r, 60000000000)
-        release_dead_snapshots(m)
-        st2 = collect(m, 1)
-        if st2 == MM_OK:
-            st2 = collect_extents(m, 1)
-        lock_release(m)
-        if st2:
-            raise error(m, st2, doing)
-        if st == MM_NEED_FRAMES and m.hot.free_count > before + need and m.hot.free_count > m.hot.n_frames // 16:
-            return 0
-        return r.grow_for(st, need, units)
+        r.busy += 1                     # close() by another thread waits
+        try:
+            return make_room(r, st, need, doing)
+        finally:
+            r.busy -= 1
     if st == MM_TOO_BIG:
         raise errors.DataError(f"{doing}: one commit would log {need} bytes; the limit is 4 GiB")
     if st == MM_REFUSED and need:
         raise errors.DataError(f"{doing}: {need} bytes do not fit into the space's bound")
     raise error(m, st, doing)
+
+
+cdef int make_room(Region r, int st, uint64_t need, str doing) except -1:
+    """Collect, and if that is not enough grow."""
+    cdef mm_map *m = &r.m
+    cdef uint64_t before = m.hot.free_count, before_x = m.hot.x_free, units = m.hot.n_units
+    if clear_up(r, st, 2 * m.ring_bytes, doing) == MM_FOUND:
+        return 0
+    if st == MM_NEED_EXTENT and m.hot.x_free > before_x and has_block(m, need):
+        return 0
+    if st == MM_NEED_FRAMES and m.hot.free_count > before + need and m.hot.free_count > m.hot.n_frames // 16:
+        return 0
+    try:
+        return r.grow_for(st, need, units)
+    except errors.RegionFull:
+        if st == MM_NEED_EXTENT and clear_up(r, st, 0, doing) == MM_FOUND:
+            return 0                    # the log of large values was in the way
+        raise
+
+
+cdef int has_block(const mm_map *m, uint64_t granules) noexcept nogil:
+    """Is there a free block that so many granules fit into?"""
+    cdef uint32_t order
+    for order in range(MM_X_ORDERS):
+        if (<uint64_t>1 << order) >= granules and m.hot.xfree[order]:
+            return 1
+    return 0
+
+
+cdef int clear_up(Region r, int st, uint64_t limit, str doing) except -1:
+    """Recycle all that nobody needs. If extents are lacking, records of the log go, too, until `limit` bytes of them lie in extents.
+
+    MM_FOUND: such records went; else MM_ABSENT.
+    """
+    cdef mm_map *m = &r.m
+    cdef int st2, shed = MM_ABSENT
+    take_lock(r, 60000000000)
+    release_dead_snapshots(m)
+    st2 = collect(m, 1)
+    if st2 == MM_OK and st == MM_NEED_EXTENT:
+        shed = log_shed(m, limit)
+        st2 = shed if shed != MM_FOUND and shed != MM_ABSENT else MM_OK
+    if st2 == MM_OK:
+        st2 = collect_extents(m, 1)
+    lock_release(m)
+    if st2:
+        raise error(m, st2, doing)
+    return shed
 
 
 cdef int build_one(mm_map *m, const TreeRef *t, uint8_t op, const uint8_t *k, size_t kn, const uint8_t *v, uint64_t vn,
@@ -526,11 +575,13 @@ cdef int commit_one(Region r, const TreeRef *t, uint8_t op, const uint8_t *k, si
     while True:
         take_lock(r, timeout_ns)
         if vn > 65536:
+            r.busy += 1                 # close() by another thread waits
             with nogil:
                 st = build_one(m, t, op, k, kn, v, vn, expiry, &had)
                 commit[0] = m.hot.commit_seq
                 need = m.need
                 lock_release(m)
+            r.busy -= 1
         else:
             st = build_one(m, t, op, k, kn, v, vn, expiry, &had)
             commit[0] = m.hot.commit_seq
@@ -647,11 +698,13 @@ cdef int commit_all(Region r, Overlay *o, TreeRef *refs, uint32_t n_refs, const 
     while True:
         take_lock(r, timeout_ns)
         if o.n + o.n_action > 64 or o.data_bytes > 65536:
+            r.busy += 1                 # close() by another thread waits
             with nogil:
                 st = build_all(m, o, refs, n_refs, reads, s, check_schema)
                 commit[0] = m.hot.commit_seq
                 need = m.need
                 lock_release(m)
+            r.busy -= 1
         else:
             st = build_all(m, o, refs, n_refs, reads, s, check_schema)
             commit[0] = m.hot.commit_seq

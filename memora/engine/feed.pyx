@@ -210,14 +210,20 @@ cdef class Feed:
         """
         cdef mm_map *m = &self.region.m
         cdef uint64_t deadline = deadline_of(timeout_s), now
-        cdef uint32_t seen
+        cdef uint32_t seen, passed
         cdef int i
         while True:
             self.region.use()
+            passed = 0
             while self.has_next():
                 found = self.take()
                 if found is not None:
                     return found
+                passed += 1
+                if passed & 255 == 0:           # commits of no interest may come faster than they are passed over
+                    PyErr_CheckSignals()
+                    if mm_mono_ns() >= deadline:
+                        return None
             for i in range(SPIN):
                 if self.has_next():
                     break

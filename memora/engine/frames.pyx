@@ -23,8 +23,8 @@ from memora.engine.layout cimport *
 from memora.engine.sync cimport *
 
 cdef enum:
-    LIMBO_KEEP = 16         # frames left in limbo: a short queue stays in the cache, none at all makes readers start again
-    LIMBO_START = 32
+    LIMBO_KEEP = 32         # frames left in limbo: a short queue stays in the cache, none at all makes readers start again
+    LIMBO_START = 64
     PINNED_LOOK = 64        # pinned frames looked at again in one collection
 
 
@@ -124,6 +124,7 @@ cdef int unregistered_ok(const mm_map *m, uint64_t s, const Look *look) noexcept
 cdef int corrupt(mm_map *m, uint32_t page, const char *what) noexcept nogil:
     m.corrupt_page = page
     m.corrupt_what = what
+    m.need = 0              # or lack() would say that frames are missing, and the region would grow in vain
     return MM_CORRUPT
 
 

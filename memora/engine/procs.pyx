@@ -27,6 +27,8 @@ cdef extern from "<errno.h>" nogil:
     int errno
     int EAGAIN, EACCES, EINTR
 
+cdef uint64_t NOBODY = 0xffffffffffffffffULL      # owner of a word that is free, or about to be claimed or freed
+
 cdef enum:
     SPIN = 60
     WAIT_NS = 4000000
@@ -95,12 +97,20 @@ cdef int claim_slot(mm_map *m, const char *slots_path, void **life) noexcept nog
 cdef void release_words(mm_map *m, uint32_t slot, uint32_t gen) noexcept nogil:
     """Free every snapshot word of a dead or leaving slot."""
     cdef uint32_t i, high = mm_ld32(&(<mm_slots_head *>m.slots).snaps_high)
-    cdef uint64_t w
     for i in range(high if high < m.n_snaps else m.n_snaps):
-        if (mm_ld64(&m.owner[i]) >> 32) == slot:
-            w = mm_ld64(&m.snap[i])
-            if (w >> MM_SNAP_SHIFT) & 3:
-                mm_st64(&m.snap[i], ((w >> 50) + 1) << 50)
+        free_word(m, i, slot)
+
+
+cdef int free_word(mm_map *m, uint32_t i, uint32_t slot) noexcept nogil:
+    """Free a snapshot word if it belongs to this slot. 1: freed.
+
+    Two reapers may meet here, and a new owner who has claimed the word but not yet signed it. The word is read first, then its owner
+    is taken away, then the word is freed if it is still the same: whoever comes late changes nothing.
+    """
+    cdef uint64_t w = mm_ld64(&m.snap[i]), o = mm_ld64(&m.owner[i])
+    if ((w >> MM_SNAP_SHIFT) & 3) == MM_SNAP_FREE or o == NOBODY or (o >> 32) != slot:
+        return 0
+    return mm_cas64(&m.owner[i], o, NOBODY) and mm_cas64(&m.snap[i], w, ((w >> 50) + 1) << 50)
 
 
 cdef void release_slot(mm_map *m) noexcept nogil:
@@ -199,14 +209,21 @@ cdef int64_t claim_snapshot(mm_map *m) noexcept nogil:
 
 
 cdef uint64_t announce(mm_map *m, uint32_t entry) noexcept nogil:
-    """Announce a snapshot of the newest commit on an owned word and return it (the S in the word)."""
-    cdef uint64_t s, gen = mm_ld64(&m.snap[entry]) >> 50
+    """Announce a snapshot of the newest commit on an owned word and return it (the S in the word).
+
+    All ones: the region is damaged, its gc_floor is newer than its newest commit.
+    """
+    cdef uint64_t s, floor, gen = mm_ld64(&m.snap[entry]) >> 50
     while True:
         s = mm_ld64(&m.hot.commit_seq)
         mm_xchg64(&m.snap[entry], (gen << 50) | (MM_SNAP_ACTIVE << MM_SNAP_SHIFT) | s)
         mm_fence()                      # sync point: frames.scan_snapshots
-        if mm_ld64(&m.hot.gc_floor) <= s:
+        floor = mm_ld64(&m.hot.gc_floor)
+        if floor <= s:
             return s
+        if floor > mm_ld64(&m.hot.commit_seq) or s > MM_SNAP_S:
+            withdraw(m, entry)
+            return ~<uint64_t>0
 
 
 cdef uint64_t announced(mm_map *m, uint32_t entry) noexcept nogil:
@@ -221,24 +238,29 @@ cdef void withdraw(mm_map *m, uint32_t entry) noexcept nogil:
 
 cdef void release_snapshot(mm_map *m, uint32_t entry) noexcept nogil:
     cdef uint64_t gen = mm_ld64(&m.snap[entry]) >> 50
+    mm_st64(&m.owner[entry], NOBODY)
     mm_st64(&m.snap[entry], (gen + 1) << 50)
 
 
 cdef int release_dead_snapshots(mm_map *m) noexcept nogil:
     """Free the announced words whose owner died. Under the commit lock. Returns how many."""
     cdef uint32_t i, high = mm_ld32(&(<mm_slots_head *>m.slots).snaps_high), slot, last = 0xffffffffU
-    cdef uint64_t w
+    cdef uint64_t w, o
     cdef int n = 0, alive = 1
     for i in range(high if high < m.n_snaps else m.n_snaps):
         w = mm_ld64(&m.snap[i])
         if (w >> MM_SNAP_SHIFT) & 3 < MM_SNAP_ACTIVE:
             continue
-        slot = <uint32_t>(mm_ld64(&m.owner[i]) >> 32)
+        o = mm_ld64(&m.owner[i])
+        if o == NOBODY:                 # announced words are signed: a reaper died between its two steps
+            n += mm_cas64(&m.snap[i], w, ((w >> 50) + 1) << 50)
+            continue
+        slot = <uint32_t>(o >> 32)
         if slot >= m.n_slots:
             continue
         if slot != last:
             alive = slot_alive(m, slot)
             last = slot
-        if not alive and mm_cas64(&m.snap[i], w, ((w >> 50) + 1) << 50):
-            n += 1
+        if not alive:
+            n += free_word(m, i, slot)
     return n

@@ -33,6 +33,7 @@ import fcntl
 import os
 import secrets
 import shutil
+import stat
 import struct
 import time
 
@@ -71,7 +72,7 @@ def user_directory(region_dir=None, create=False) -> str:
         return path
     except NotADirectoryError:
         raise errors.RegionError(f"{region_dir!r} is not a directory") from None
-    if not os.path.isdir(path) or os.path.islink(path) or st.st_uid != os.getuid():
+    if not stat.S_ISDIR(st.st_mode) or st.st_uid != os.getuid():
         raise errors.RegionError(f"{path!r} is not a directory of user {os.getuid()}: refused")
     return path
 
@@ -98,11 +99,21 @@ def _fallocate(fd, offset, length, what, path):
             "in a container give more with --shm-size, or share the host's with --ipc=host") from None
 
 
+def _is_at(path, fd):
+    """Is the open directory still the one of that name?"""
+    try:
+        return os.path.samestat(os.lstat(path), os.fstat(fd))
+    except FileNotFoundError:
+        return False
+
+
 cdef int take_lock(Region r, uint64_t timeout_ns) except -1:
     """Take the commit lock for this process. LockTimeout names the holder. Signals are let in while it waits."""
     cdef mm_map *m = &r.m
     cdef int st
     cdef uint64_t begun
+    if r.closed:
+        raise errors.ProgrammingError(f"region {r.name!r} is closed")
     if lock_try(m):
         if m.desc.state:
             roll_forward(m)
@@ -204,9 +215,15 @@ cdef class Region:
                initial_bytes=None, uuid=None, incarnation=1, file_id=(0, 0), fill=None):
         """Create the named region, or raise FileExistsError. fill(region), if given, runs before the region gets its name."""
         cdef Region r
-        user = user_directory(region_dir, create=True)
-        path = os.path.join(user, f".new-{os.getpid()}-{secrets.token_hex(6)}")
-        os.mkdir(path, 0o700)
+        for left in range(100, -1, -1):
+            user = user_directory(region_dir, create=True)
+            path = os.path.join(user, f".new-{os.getpid()}-{secrets.token_hex(6)}")
+            try:
+                os.mkdir(path, 0o700)
+                break
+            except FileNotFoundError:       # somebody who removed the last region took the empty directory away
+                if left == 0:
+                    raise
         try:
             fds = [os.open(os.path.join(path, f), os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600) for f in ("region", "slots")]
             r = Region._build(name, path, fds, max_bytes, ring_bytes, slots, snaps, initial_bytes, uuid, incarnation, file_id)
@@ -317,6 +334,8 @@ cdef class Region:
                 try:
                     fds.append(os.open(f, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=d))
                 except FileNotFoundError:
+                    if not _is_at(path, d):
+                        raise               # it is being removed: there is none any more
                     raise errors.RegionError(f"{path!r} is no region: its file {f!r} is missing") from None
                 owner = os.fstat(fds[len(fds) - 1]).st_uid
                 if owner != os.getuid():
@@ -578,11 +597,16 @@ cdef class Region:
     # ---- leaving
 
     def close(self):
-        """Leave the region: free slot and snapshots, unmap. Idempotent. Threads that wait inside unmap when they come out."""
+        """Leave the region: free slot and snapshots, unmap. Idempotent. A thread that commits ends that first, one that waits gives up."""
         if self.closed:
             return
         self.closed = True
         if self.epoch == fork_epoch():
+            # a slot without its life would look dead, and the commit lock be taken from a living owner
+            self.busy += 1
+            while self.busy > 1:
+                time.sleep(0.0005)
+            self.busy -= 1
             release_slot(&self.m)
             if self.life != NULL:
                 munmap(self.life, 4096)

@@ -26,6 +26,8 @@ from memora.engine.region cimport Region
 from memora.engine.status cimport error
 from memora.engine.sync cimport *
 
+import random
+
 from memora import errors
 
 cdef enum:
@@ -41,12 +43,16 @@ cdef class Transaction:
     """A transaction of the engine. Made by Store.begin()."""
 
     def __cinit__(self, Region region not None, *, bint read_only=False, bint snapshot=False, double timeout_s=5.0):
-        self.closed = True              # until the snapshot is announced: what follows may raise
+        self.closed = True              # until there is a snapshot that __dealloc__ must withdraw
         self.region = region
-        region.use()
         self.m = &region.m
+        region.use()
         self.entry = region.snapshot_entry()
         self.s = announce(self.m, <uint32_t>self.entry)
+        if self.s == ~<uint64_t>0:
+            region.give_back(<uint32_t>self.entry)
+            raise errors.CorruptionError(f"region {region.name!r}: versions before commit {self.m.hot.gc_floor} may be gone, "
+                                         f"but the newest is {self.m.hot.commit_seq}")
         self.word = announced(self.m, <uint32_t>self.entry)
         self.epoch = region.epoch
         self.read_only = read_only
@@ -55,7 +61,7 @@ cdef class Transaction:
         self.closed = False
 
     def __dealloc__(self):
-        if not self.closed and not self.region.closed and self.epoch == fork_epoch():
+        if self.m != NULL and not self.closed and not self.region.closed and self.epoch == fork_epoch():
             withdraw(self.m, <uint32_t>self.entry)
             self.region.give_back(<uint32_t>self.entry)
         if self.has_overlay:
@@ -219,6 +225,10 @@ cdef class Transaction:
 
     cdef int c_insert(self, uint32_t tree, const uint8_t *k, size_t kn, const uint8_t *v, size_t vn) except -1:
         """1: inserted; 0: the key is there, nothing changed. Absence is checked again at commit."""
+        return self.c_insert_until(tree, k, kn, v, vn, 0)
+
+    cdef int c_insert_until(self, uint32_t tree, const uint8_t *k, size_t kn, const uint8_t *v, size_t vn, uint64_t expiry) except -1:
+        """c_insert of an entry that expires at a wall clock in ns; 0 = never."""
         cdef Node *n
         cdef const uint8_t *old
         cdef size_t oldn
@@ -229,13 +239,13 @@ cdef class Transaction:
         if n != NULL and n.op:
             if n.op != MM_OP_DELETE and not self.expired(n.expiry):
                 return 0
-            self.c_write(tree, MM_OP_PUT, k, kn, v, vn, 0)
+            self.c_write(tree, MM_OP_PUT, k, kn, v, vn, expiry)
             return 1
         if self.c_get(tree, k, kn, &old, &oldn):
             return 0
         self.reads.n = before           # the commit itself checks that the key is absent: the leaf may change
         self.reads.last = last
-        self.c_write(tree, MM_OP_INSERT, k, kn, v, vn, 0)
+        self.c_write(tree, MM_OP_INSERT, k, kn, v, vn, expiry)
         return 1
 
     cdef int c_delete(self, uint32_t tree, const uint8_t *k, size_t kn) except -1:
@@ -247,16 +257,23 @@ cdef class Transaction:
         if not self.c_get(tree, k, kn, &old, &oldn):
             return 0
         n = overlay_find(&self.o, tree, k, kn)
-        self.c_write(tree, 0 if n != NULL and n.op == MM_OP_INSERT else MM_OP_DELETE, k, kn, NULL, 0, 0)
+        if n != NULL and n.op == MM_OP_INSERT:
+            observe(self, tree, k, kn)      # the commit will no longer check that the key is absent, but the caller was told so
+            self.c_write(tree, 0, k, kn, NULL, 0, 0)
+        else:
+            self.c_write(tree, MM_OP_DELETE, k, kn, NULL, 0, 0)
         return 1
 
     cpdef int64_t next_rowid(self, uint32_t tree) except? -1:
         """A free rowid, as SQLite chooses it: the largest plus one. The tree's keys are 8 bytes, big-endian, sign flipped.
 
         The choice is not in the read set: if another commit took the number, this one's commit is a SerializationError.
-        OperationalError when the largest rowid is taken ("database or disk is full", as sqlite3 says when none is found).
+        When the largest rowid is taken, random ones are tried; OperationalError ("database or disk is full") when 100 are taken, too.
         """
         cdef Cursor c
+        cdef const uint8_t *v
+        cdef size_t vn
+        cdef uint8_t key[8]
         cdef uint32_t before = self.reads.n, last = self.reads.last
         cdef uint64_t n = 0
         cdef uint32_t i
@@ -269,9 +286,18 @@ cdef class Transaction:
             n = <uint64_t>1 << 63
         self.reads.n = before
         self.reads.last = last
-        if n == ROWID_MAX:
-            raise errors.OperationalError("database or disk is full: the largest rowid is taken")
-        return <int64_t>((n ^ (<uint64_t>1 << 63)) + 1)
+        if n != ROWID_MAX:
+            return <int64_t>((n ^ (<uint64_t>1 << 63)) + 1)
+        for _ in range(100):
+            n = (<uint64_t>1 << 63) + 1 + <uint64_t>random.randrange(1 << 62)
+            for i in range(8):
+                key[i] = (n >> (56 - 8 * i)) & 255
+            found = self.c_get(tree, key, 8, &v, &vn)
+            self.reads.n = before
+            self.reads.last = last
+            if not found:
+                return <int64_t>(n ^ (<uint64_t>1 << 63))
+        raise errors.OperationalError("database or disk is full: the largest rowid is taken, and so are 100 random ones")
 
     # ---- trees
 
@@ -366,11 +392,18 @@ cdef class Transaction:
 
     cpdef rollback_to(self, int savepoint):
         """Undo the writes made since the mark, which stays; later marks go."""
+        cdef Node *n
+        cdef uint32_t i = self.o.n_undo
         self.check()
         if self.marks is None or not 0 <= savepoint < len(self.marks):
             raise errors.ProgrammingError(f"no savepoint {savepoint}")
         del self.marks[savepoint + 1:]
         if self.has_overlay:
+            while i > <uint32_t>self.marks[savepoint][0]:       # as in c_delete
+                i -= 1
+                n = self.o.undo[i].node
+                if n.op == MM_OP_INSERT:
+                    observe(self, n.tree, n.key, n.kn)
             overlay_undo(&self.o, self.marks[savepoint][0], self.marks[savepoint][1])
         self.writes += 1
 
@@ -491,6 +524,26 @@ cdef class Transaction:
     def delete(self, uint32_t tree, bytes key not None) -> bool:
         """Remove; False: it was absent."""
         return bool(self.c_delete(tree, <const uint8_t *>PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key)))
+
+
+cdef int observe(Transaction t, uint32_t tree, const uint8_t *k, size_t kn) except -1:
+    """Put the leaf where the key would be at S into the read set."""
+    cdef TreeRef *r = t.ref(tree)
+    cdef Look look
+    cdef uint32_t slot, tries
+    cdef int st
+    if r.root == 0:
+        return 0
+    for tries in range(TRIES):
+        st = find(t.m, t.s, r.root, tree, k, kn, &look, &slot)
+        if st != MM_MOVED and still_there(&look):
+            if st == MM_NO_TREE:
+                raise error(t.m, st, f"tree {tree}")
+            if read_page(&t.reads, look.pgno):
+                raise MemoryError("transaction: no private memory")
+            return 0
+        t.alive()
+    raise error(t.m, MM_MOVED, "reading")
 
 
 cdef class Cursor:

@@ -7,6 +7,7 @@ cdef int record_op(mm_map *m, uint8_t op, uint32_t tree, const uint8_t *k, size_
                    const uint8_t *old, uint64_t oldn, int had_old, uint64_t expiry) noexcept nogil
 cdef int record_write(mm_map *m) noexcept nogil
 cdef int log_room(mm_map *m) noexcept nogil
+cdef int log_shed(mm_map *m, uint64_t limit) noexcept nogil
 cdef void ring_in(uint8_t *ring, uint64_t size, uint64_t pos, const void *src, uint64_t n) noexcept nogil
 cdef void ring_out(const uint8_t *ring, uint64_t size, uint64_t pos, void *dst, uint64_t n) noexcept nogil
 cdef int seal_now(mm_map *m) noexcept nogil

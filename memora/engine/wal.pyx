@@ -162,3 +162,47 @@ cdef int log_room(mm_map *m) noexcept nogil:
     if st == MM_OK and head - tail > m.ring_bytes * 3 // 4 - 4096:
         return MM_NEED_LOG
     return st
+
+
+cdef int log_shed(mm_map *m, uint64_t limit) noexcept nogil:
+    """Drop the oldest records until those kept in extents take at most `limit` bytes: the ring does not count them.
+
+    Under the commit lock, nothing being built. MM_FOUND: some were dropped; MM_ABSENT: nothing was to be dropped, or may be yet.
+    """
+    cdef uint64_t head = m.hot.ring_head, tail = m.hot.ring_tail, pos = tail, total = 0, allowed = head
+    cdef mm_record r
+    cdef mm_bigref big
+    cdef int st, dropped = 0
+    if m.durable > 0:
+        allowed = mm_ld64(&m.hot.written_lsn)
+    while pos < head:
+        ring_out(m.ring, m.ring_bytes, pos, &r, sizeof(r))
+        if r.len < sizeof(r) or r.len & 7 or r.len > head - pos or r.lsn != pos:
+            m.corrupt_page = 0
+            m.corrupt_what = b"a record in the log ring is damaged"
+            return MM_CORRUPT
+        if r.flags & MM_REC_BIG:
+            ring_out(m.ring, m.ring_bytes, pos + sizeof(r), &big, sizeof(big))
+            total += big.nbytes
+        pos += r.len
+    begin(m)
+    m.building = m.hot.commit_seq
+    while total > limit and tail < allowed:
+        ring_out(m.ring, m.ring_bytes, tail, &r, sizeof(r))
+        if r.flags & MM_REC_BIG:
+            ring_out(m.ring, m.ring_bytes, tail + sizeof(r), &big, sizeof(big))
+            st = retire_extent(m, big.granule)
+            if st:
+                return st
+            total -= big.nbytes
+        tail += r.len
+        dropped = 1
+        put64(m, &m.hot.ring_tail, tail)
+        put64(m, &m.hot.tail_commit, r.commit + 1)
+        if m.buf.n > MM_DESC_STORES - 40:
+            st = seal_now(m)
+            if st:
+                return st
+    st = seal_now(m) if m.buf.n else MM_OK      # sync point: a feed reader's load of ring_tail after its copy
+    mm_fence_rel()
+    return st if st else MM_FOUND if dropped else MM_ABSENT

@@ -7,7 +7,7 @@ correlated, which is recorded in `Query.outer` of every query that the reference
 from __future__ import annotations
 
 from ..errors import NotSupportedError, OperationalError
-from . import ast, bound, dates, printf
+from . import ast, bound, dates, mathfunctions, printf  # noqa: F401  (mathfunctions enters its functions)
 from .bound import comparison_affinity, comparison_collation
 from .catalog import collation_of, fold
 from .functions import SCALARS

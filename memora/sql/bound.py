@@ -10,7 +10,7 @@ from __future__ import annotations
 
 
 class Bound:
-    __slots__ = ()
+    __slots__ = ("known_deps",)        # what deps() found
     kids = ()
     affinity = None
     collation = None
@@ -135,11 +135,13 @@ class Negate(Bound):
         self.collation, self.explicit = passed_on(operand)
 
 
-class BitNot(Negate):
-    __slots__ = ()
+class BitNot(Bound):
+    __slots__ = ("operand", "collation", "explicit")
+    kids = ("operand",)
 
-    def key(self):
-        return ("BitNot", self.operand.key())
+    def __init__(self, operand):
+        self.operand = operand
+        self.collation, self.explicit = passed_on(operand)
 
 
 class Plus(Bound):
@@ -445,6 +447,9 @@ class ValuesQuery(Query):
         self.rows, self.rel = rows, None
 
 
+NO_RELATIONS = frozenset()
+
+
 class RecursiveQuery(Query):
     """A recursive common table: `first` and `steps`, which read `feedback`; distinct for UNION."""
 
@@ -473,16 +478,25 @@ def query_of(e):
 
 
 def deps(e):
-    """All relations that an expression reads, those read by its subqueries from outside included."""
-    found = set()
-    for part in walk(e):
-        if type(part) is Col:
-            found.add(part.rel)
-        else:
-            query = query_of(part)
-            if query is not None:
-                for ref in query.outer:
-                    found |= deps(ref)
+    """All relations that an expression reads, those read by its subqueries from outside included: a frozenset.
+
+    It is remembered: the planner asks often, and only after the relations around the expression were merged."""
+    e = resolve(e)
+    try:
+        return e.known_deps
+    except AttributeError:
+        pass
+    if type(e) is Col:
+        found = frozenset((e.rel,))
+    else:
+        found = NO_RELATIONS
+        for child in e.children():
+            found |= deps(child)
+        query = query_of(e)
+        if query is not None:
+            for ref in query.outer:
+                found |= deps(ref)
+    e.known_deps = found
     return found
 
 

@@ -30,3 +30,4 @@ cdef class Function(Scratch):
 cdef bint like(const uint8_t *p, size_t pn, const uint8_t *s, size_t sn, bint glob, int escape) noexcept nogil
 
 
+cdef int add(str name, int least, int most, scalar code, bint deterministic=*) except -1

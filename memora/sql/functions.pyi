@@ -4,17 +4,17 @@ from memora.sql.expressions import Scratch
 from memora.sql.runtime import Context, Expr
 
 DATABASE_VERSION: str
-SCALARS: dict[str, Scalar]
+SCALARS: dict
 
 class Scalar:
-    name: str
-    least: int
-    most: int
-    deterministic: bool
+    deterministic: Any
+    least: Any
+    most: Any
+    name: Any
     def __init__(self, name: str, least: int, most: int, deterministic: bool = True) -> None: ...
 
 class Function(Scratch):
-    def __init__(self, function: Scalar, context: Context, args: list[Any], collation: int = 0) -> None: ...
+    def __init__(self, function: Scalar, context: Context, args: list, collation: int = 0) -> None: ...
 
 class PythonFunction(Expr):
-    def __init__(self, function: Any, args: list[Any], own: bool = False) -> None: ...
+    def __init__(self, function: Any, args: list, own: bool = False) -> None: ...

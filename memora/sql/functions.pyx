@@ -1,4 +1,4 @@
-"""SQLite's core scalar functions, LIKE and GLOB.
+"""SQLite's core scalar functions but those of numbers (`mathfunctions.pyx`), LIKE and GLOB.
 
 Each function is a C function over its evaluated arguments; `SCALARS` maps a name to it and to the numbers of arguments
 that it takes. Text results lie in the node's buffer. Functions of dates and printf, which are seldom on a hot path, are Python
@@ -6,8 +6,6 @@ that it takes. Text results lie in the node's buffer. Functions of dates and pri
 """
 import os
 
-from libc.math cimport (acos, acosh, asin, asinh, atan, atan2, atanh, ceil, cos, cosh, exp, fabs, floor, fmod, log, log2,
-                        log10, pow, sin, sinh, sqrt, tan, tanh, trunc)
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memchr, memcmp, memcpy
@@ -20,11 +18,6 @@ from memora.sql.types cimport (
 
 from memora.errors import OperationalError
 
-cdef extern from "Python.h":
-    char *PyOS_double_to_string(double val, char format_code, int precision, int flags, int *ptype) except NULL
-    void PyMem_Free(void *p)
-
-cdef int64_t LEAST = <int64_t>(<uint64_t>1 << 63)
 cdef size_t MAX_LENGTH = 1000000000
 
 DATABASE_VERSION = "3.40.1"
@@ -165,8 +158,9 @@ cdef int match_set(const uint8_t *p, size_t pn, size_t *at, uint32_t c) noexcept
 cdef bint like(const uint8_t *p, size_t pn, const uint8_t *s, size_t sn, bint glob, int escape) noexcept nogil:
     """Matches s against a pattern: % _ without case, or * ? [set] with it. Only the last wildcard is ever taken back."""
     cdef size_t i = 0, j = 0, star = 0, star_s = 0, a, b
-    cdef bint starred = False, ok
+    cdef bint starred = False, ahead = False, ok
     cdef uint32_t c, d
+    cdef uint8_t lower = 0, upper = 0
     cdef uint32_t many = 42 if glob else 37
     cdef uint32_t one = 63 if glob else 95
     while True:
@@ -178,6 +172,13 @@ cdef bint like(const uint8_t *p, size_t pn, const uint8_t *s, size_t sn, bint gl
                 star = a
                 star_s = j
                 i = a
+                ahead = a < pn and p[a] < 128 and p[a] != many and p[a] != one and p[a] != 91 and p[a] != escape
+                if ahead:
+                    lower = p[a]
+                    upper = lower
+                    if not glob:
+                        lower = <uint8_t>folded(lower)
+                        upper = lower - 32 if 97 <= lower <= 122 else lower
                 continue
             if j < sn:
                 b = step(s, j, sn)
@@ -207,6 +208,10 @@ cdef bint like(const uint8_t *p, size_t pn, const uint8_t *s, size_t sn, bint gl
         if not starred or star_s >= sn:
             return False
         star_s = step(s, star_s, sn)
+        if ahead:
+            # behind the wildcard stands a plain ASCII character: go to where it is next
+            while star_s < sn and s[star_s] != lower and s[star_s] != upper:
+                star_s += 1
         i = star
         j = star_s
 
@@ -644,184 +649,6 @@ cdef int f_zeroblob(Function self, Value *args, int n, Value *out) except -1:
     return 0
 
 
-# --- numbers -----------------------------------------------------------------------------------------------------
-
-cdef int f_abs(Function self, Value *args, int n, Value *out) except -1:
-    if args[0].tag == T_NULL:
-        out.tag = T_NULL
-    elif args[0].tag == T_INT:
-        if args[0].u.i == LEAST:
-            raise OperationalError("integer overflow")
-        set_int(out, -args[0].u.i if args[0].u.i < 0 else args[0].u.i)
-    else:
-        set_real(out, fabs(to_real(&args[0])))
-    return 0
-
-
-cdef int f_sign(Function self, Value *args, int n, Value *out) except -1:
-    cdef Value v
-    if args[0].tag == T_TEXT:
-        if parse_number(args[0].u.p, args[0].n, &v) != 2:
-            out.tag = T_NULL
-            return 0
-    else:
-        v = args[0]
-    if v.tag == T_INT:
-        set_int(out, (v.u.i > 0) - (v.u.i < 0))
-    elif v.tag == T_REAL:
-        set_int(out, (v.u.r > 0) - (v.u.r < 0))
-    else:
-        out.tag = T_NULL
-    return 0
-
-
-cdef int f_round(Function self, Value *args, int n, Value *out) except -1:
-    cdef int64_t digits = 0
-    cdef double r
-    cdef char *text
-    cdef Value v
-    if args[0].tag == T_NULL or (n == 2 and args[1].tag == T_NULL):
-        out.tag = T_NULL
-        return 0
-    if n == 2:
-        digits = max(<int64_t>0, min(to_integer(&args[1]), <int64_t>30))
-    r = to_real(&args[0])
-    if not -4503599627370496.0 <= r <= 4503599627370496.0:
-        set_real(out, r)
-    elif digits == 0:
-        set_real(out, <double><int64_t>(r + (-0.5 if r < 0 else 0.5)))
-    else:
-        text = PyOS_double_to_string(r, c'f', <int>digits, 0, NULL)
-        length = len(<bytes>text)
-        parse_number(<const uint8_t *>text, length, &v)
-        PyMem_Free(text)
-        set_real(out, to_real(&v))
-    return 0
-
-
-cdef enum:
-    M_CEIL, M_FLOOR, M_TRUNC, M_EXP, M_LN, M_LOG10, M_LOG2, M_SQRT, M_SIN, M_COS, M_TAN, M_ASIN, M_ACOS, M_ATAN, M_SINH,
-    M_COSH, M_TANH, M_ASINH, M_ACOSH, M_ATANH, M_DEGREES, M_RADIANS
-
-
-cdef int number_argument(Value *v, Value *out) noexcept:
-    """1 with the number, 0 when the argument is no number: such a call is NULL."""
-    if v.tag == T_TEXT:
-        return parse_number(v.u.p, v.n, out) == 2
-    out[0] = v[0]
-    return v.tag == T_INT or v.tag == T_REAL
-
-
-cdef int math1(Value *args, Value *out, int which) except -1:
-    cdef Value v
-    cdef double x, y = 0.0
-    if not number_argument(&args[0], &v):
-        out.tag = T_NULL
-        return 0
-    if which <= M_TRUNC and v.tag == T_INT:
-        out[0] = v
-        return 0
-    x = to_real(&v)
-    if which == M_CEIL: y = ceil(x)
-    elif which == M_FLOOR: y = floor(x)
-    elif which == M_TRUNC: y = trunc(x)
-    elif which == M_EXP: y = exp(x)
-    elif which <= M_LOG2:
-        if x <= 0.0:
-            out.tag = T_NULL
-            return 0
-        y = log(x) if which == M_LN else (log10(x) if which == M_LOG10 else log2(x))
-    elif which == M_SQRT: y = sqrt(x)
-    elif which == M_SIN: y = sin(x)
-    elif which == M_COS: y = cos(x)
-    elif which == M_TAN: y = tan(x)
-    elif which == M_ASIN: y = asin(x)
-    elif which == M_ACOS: y = acos(x)
-    elif which == M_ATAN: y = atan(x)
-    elif which == M_SINH: y = sinh(x)
-    elif which == M_COSH: y = cosh(x)
-    elif which == M_TANH: y = tanh(x)
-    elif which == M_ASINH: y = asinh(x)
-    elif which == M_ACOSH: y = acosh(x)
-    elif which == M_ATANH: y = atanh(x)
-    elif which == M_DEGREES: y = x * (180.0 / 3.14159265358979323846)
-    else: y = x * (3.14159265358979323846 / 180.0)
-    set_real(out, y)
-    return 0
-
-
-cdef int f_ceil(Function self, Value *args, int n, Value *out) except -1: return math1(args, out, M_CEIL)
-cdef int f_floor(Function self, Value *args, int n, Value *out) except -1: return math1(args, out, M_FLOOR)
-cdef int f_trunc(Function self, Value *args, int n, Value *out) except -1: return math1(args, out, M_TRUNC)
-cdef int f_exp(Function self, Value *args, int n, Value *out) except -1: return math1(args, out, M_EXP)
-cdef int f_ln(Function self, Value *args, int n, Value *out) except -1: return math1(args, out, M_LN)
-cdef int f_log10(Function self, Value *args, int n, Value *out) except -1: return math1(args, out, M_LOG10)
-cdef int f_log2(Function self, Value *args, int n, Value *out) except -1: return math1(args, out, M_LOG2)
-cdef int f_sqrt(Function self, Value *args, int n, Value *out) except -1: return math1(args, out, M_SQRT)
-cdef int f_sin(Function self, Value *args, int n, Value *out) except -1: return math1(args, out, M_SIN)
-cdef int f_cos(Function self, Value *args, int n, Value *out) except -1: return math1(args, out, M_COS)
-cdef int f_tan(Function self, Value *args, int n, Value *out) except -1: return math1(args, out, M_TAN)
-cdef int f_asin(Function self, Value *args, int n, Value *out) except -1: return math1(args, out, M_ASIN)
-cdef int f_acos(Function self, Value *args, int n, Value *out) except -1: return math1(args, out, M_ACOS)
-cdef int f_atan(Function self, Value *args, int n, Value *out) except -1: return math1(args, out, M_ATAN)
-cdef int f_sinh(Function self, Value *args, int n, Value *out) except -1: return math1(args, out, M_SINH)
-cdef int f_cosh(Function self, Value *args, int n, Value *out) except -1: return math1(args, out, M_COSH)
-cdef int f_tanh(Function self, Value *args, int n, Value *out) except -1: return math1(args, out, M_TANH)
-cdef int f_asinh(Function self, Value *args, int n, Value *out) except -1: return math1(args, out, M_ASINH)
-cdef int f_acosh(Function self, Value *args, int n, Value *out) except -1: return math1(args, out, M_ACOSH)
-cdef int f_atanh(Function self, Value *args, int n, Value *out) except -1: return math1(args, out, M_ATANH)
-cdef int f_degrees(Function self, Value *args, int n, Value *out) except -1: return math1(args, out, M_DEGREES)
-cdef int f_radians(Function self, Value *args, int n, Value *out) except -1: return math1(args, out, M_RADIANS)
-
-
-cdef int math2(Value *args, Value *out, double *x, double *y) except -1:
-    cdef Value a, b
-    if not number_argument(&args[0], &a) or not number_argument(&args[1], &b):
-        out.tag = T_NULL
-        return 0
-    x[0] = to_real(&a)
-    y[0] = to_real(&b)
-    return 1
-
-
-cdef int f_pow(Function self, Value *args, int n, Value *out) except -1:
-    cdef double x, y
-    if math2(args, out, &x, &y):
-        set_real(out, pow(x, y))
-    return 0
-
-
-cdef int f_mod(Function self, Value *args, int n, Value *out) except -1:
-    cdef double x, y
-    if math2(args, out, &x, &y):
-        set_real(out, fmod(x, y))
-    return 0
-
-
-cdef int f_atan2(Function self, Value *args, int n, Value *out) except -1:
-    cdef double x, y
-    if math2(args, out, &x, &y):
-        set_real(out, atan2(x, y))
-    return 0
-
-
-cdef int f_log(Function self, Value *args, int n, Value *out) except -1:
-    cdef double x, y
-    if n == 1:
-        return math1(args, out, M_LOG10)
-    if math2(args, out, &x, &y):
-        if x <= 0.0 or y <= 0.0 or log(x) <= 0.0:
-            out.tag = T_NULL
-        else:
-            set_real(out, log(y) / log(x))
-    return 0
-
-
-cdef int f_pi(Function self, Value *args, int n, Value *out) except -1:
-    set_real(out, 3.14159265358979323846)
-    return 0
-
-
 # --- choice ------------------------------------------------------------------------------------------------------
 
 cdef int extreme(Function self, Value *args, int n, Value *out, int sign) except -1:
@@ -913,13 +740,13 @@ SCALARS = {}
 
 
 cdef int add(str name, int least, int most, scalar code, bint deterministic=True) except -1:
+    """Enters a function into SCALARS."""
     cdef Scalar s = Scalar(name, least, most, deterministic)
     s.code = code
     SCALARS[name] = s
     return 0
 
 
-add("abs", 1, 1, f_abs)
 add("changes", 0, 0, f_changes, False)
 add("char", 0, -1, f_char)
 add("concat", 1, -1, f_concat)
@@ -942,9 +769,7 @@ add("quote", 1, 1, f_quote)
 add("random", 0, 0, f_random, False)
 add("randomblob", 1, 1, f_randomblob, False)
 add("replace", 3, 3, f_replace)
-add("round", 1, 2, f_round)
 add("rtrim", 1, 2, f_rtrim)
-add("sign", 1, 1, f_sign)
 add("sqlite_version", 0, 0, f_version)
 add("substr", 2, 3, f_substr)
 add("substring", 2, 3, f_substr)
@@ -956,32 +781,3 @@ add("unicode", 1, 1, f_unicode)
 add("unlikely", 1, 1, f_first)
 add("upper", 1, 1, f_upper)
 add("zeroblob", 1, 1, f_zeroblob)
-add("acos", 1, 1, f_acos)
-add("acosh", 1, 1, f_acosh)
-add("asin", 1, 1, f_asin)
-add("asinh", 1, 1, f_asinh)
-add("atan", 1, 1, f_atan)
-add("atan2", 2, 2, f_atan2)
-add("atanh", 1, 1, f_atanh)
-add("ceil", 1, 1, f_ceil)
-add("ceiling", 1, 1, f_ceil)
-add("cos", 1, 1, f_cos)
-add("cosh", 1, 1, f_cosh)
-add("degrees", 1, 1, f_degrees)
-add("exp", 1, 1, f_exp)
-add("floor", 1, 1, f_floor)
-add("ln", 1, 1, f_ln)
-add("log", 1, 2, f_log)
-add("log10", 1, 1, f_log10)
-add("log2", 1, 1, f_log2)
-add("mod", 2, 2, f_mod)
-add("pi", 0, 0, f_pi)
-add("pow", 2, 2, f_pow)
-add("power", 2, 2, f_pow)
-add("radians", 1, 1, f_radians)
-add("sin", 1, 1, f_sin)
-add("sinh", 1, 1, f_sinh)
-add("sqrt", 1, 1, f_sqrt)
-add("tan", 1, 1, f_tan)
-add("tanh", 1, 1, f_tanh)
-add("trunc", 1, 1, f_trunc)

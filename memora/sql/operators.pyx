@@ -4,7 +4,7 @@ from libc.stdlib cimport calloc, free, realloc
 
 from memora.engine.codec cimport Buf, buf_free, buf_init
 from memora.sql.record cimport SlotSource, Source, key_put
-from memora.sql.runtime cimport Arena, Context, Expr, KeyTable, Op, SortItem, make_item, sort_items
+from memora.sql.runtime cimport Arena, Context, Expr, KeyTable, Op
 from memora.sql.types cimport (
     T_INT, T_NULL, T_REAL, T_TEXT, Value, compare_affinity, real_to_integer, set_int, to_number)
 
@@ -13,6 +13,8 @@ from memora.errors import IntegrityError
 
 cdef class ExprSource(Source):
     """The result columns of a query in FROM, evaluated when they are read."""
+
+    cdef list exprs
 
     def __cinit__(self, list exprs):
         self.exprs = exprs
@@ -27,6 +29,9 @@ cdef class ExprSource(Source):
 cdef class Gate(Op):
     """Passes its child through, and ends an outer join's NULL row in a source that no scan resets."""
 
+    cdef Op child
+    cdef Source source
+
     def __cinit__(self, Op child, Source source):
         self.child, self.source = child, source
 
@@ -40,6 +45,10 @@ cdef class Gate(Op):
 
 cdef class Filter(Op):
     """The rows for which all conditions are true."""
+
+    cdef Op child
+    cdef list conditions
+    cdef Py_ssize_t count
 
     def __cinit__(self, Op child, list conditions):
         self.child, self.conditions, self.count = child, conditions, len(conditions)
@@ -61,6 +70,10 @@ cdef class Filter(Op):
 cdef class Precondition(Op):
     """Conditions that read no row: tested once, when the run begins."""
 
+    cdef Op child
+    cdef list conditions
+    cdef bint passed
+
     def __cinit__(self, Op child, list conditions):
         self.child, self.conditions = child, conditions
 
@@ -80,6 +93,10 @@ cdef class Precondition(Op):
 cdef class NestedLoop(Op):
     """For each row on the left, the rows on the right, which is opened anew and reads the left one. With `outer` a left
     row without a match comes once, the `sources` of the right then being all NULL."""
+
+    cdef Op left, right
+    cdef bint outer, inside, matched
+    cdef list sources
 
     def __cinit__(self, Op left, Op right, bint outer=False, list sources=None):
         self.left, self.right, self.outer, self.sources = left, right, outer, sources
@@ -114,6 +131,16 @@ cdef class FullJoin(Op):
     """RIGHT and FULL joins. The right side's rows are kept; those that matched no left row come at the end, the left
     sources being all NULL. `keep` are the right side's columns, read from `output` afterwards; `full` also gives left rows
     without a match."""
+
+    cdef Op left, right
+    cdef list keep, conditions, left_sources
+    cdef SlotSource output
+    cdef bint full, matched
+    cdef Arena arena
+    cdef Value **rows
+    cdef uint8_t *hit
+    cdef int64_t count, room, at
+    cdef int state
 
     def __cinit__(self, Op left, Op right, list keep, SlotSource output, list conditions, list left_sources, bint full):
         self.left, self.right, self.keep, self.output = left, right, keep, output
@@ -205,6 +232,10 @@ cdef class FullJoin(Op):
 cdef class Limit(Op):
     """Skips `offset` rows and ends after `limit`; either may be None. A negative limit is none."""
 
+    cdef Op child
+    cdef Expr limit, offset
+    cdef int64_t left, skip
+
     def __cinit__(self, Op child, Expr limit, Expr offset):
         self.child, self.limit, self.offset = child, limit, offset
 
@@ -253,6 +284,16 @@ cdef int64_t limit_value(Expr e, int64_t otherwise) except? -2:
 cdef class Materialize(Op):
     """Runs its child once an execution (each time, if `correlated`), keeps the values of `exprs`, and gives them out
     from memory as often as it is opened."""
+
+    cdef Context context
+    cdef Op child
+    cdef list exprs
+    cdef SlotSource output
+    cdef bint correlated, ready
+    cdef uint64_t epoch
+    cdef Arena arena
+    cdef Value **rows
+    cdef int64_t count, room, at
 
     def __cinit__(self, Context context, Op child, list exprs, SlotSource output, bint correlated):
         self.context, self.child, self.exprs = context, child, exprs
@@ -313,6 +354,19 @@ cdef class HashLookup(Op):
 
     affinities, collations: of each pair, as its comparison has them; exprs: the columns that are kept for `output`.
     """
+
+    cdef Context context
+    cdef Op child
+    cdef list keys, probes, exprs, affinities, collations
+    cdef SlotSource output
+    cdef bint ready
+    cdef uint64_t epoch
+    cdef Arena arena
+    cdef KeyTable table
+    cdef Value **heads                 # by key number: newest first; slot 0 of a row links to the next one
+    cdef int64_t room
+    cdef Value *current
+    cdef Buf key, scratch
 
     def __cinit__(self, Context context, Op child, list keys, list probes, list affinities, list collations, list exprs,
                   SlotSource output):
@@ -407,308 +461,3 @@ cdef class HashLookup(Op):
         self.table.clear()
         self.ready = False
         return 0
-
-
-# --- sets --------------------------------------------------------------------------------------------------------
-
-cdef class Distinct(Op):
-    """The first row of each kind, compared by all `exprs`."""
-
-    def __cinit__(self, Op child, list exprs, list collations):
-        self.child, self.exprs, self.collations = child, exprs, collations
-        self.table = KeyTable()
-        buf_init(&self.key)
-
-    def __dealloc__(self):
-        buf_free(&self.key)
-
-    cdef int open(self) except -1:
-        self.table.clear()
-        return self.child.open()
-
-    cdef int next(self) except -1:
-        cdef Value v
-        cdef Py_ssize_t i
-        cdef bint fresh
-        while self.child.next():
-            self.key.n = 0
-            for i in range(len(self.exprs)):
-                (<Expr>self.exprs[i]).eval(&v)
-                key_put(&self.key, &v, self.collations[i], False)
-            self.table.insert(self.key.p, self.key.n, &fresh)
-            if fresh:
-                return 1
-        return 0
-
-    cdef int close(self) except -1:
-        self.table.clear()
-        return 0
-
-
-cdef class Project(Op):
-    """Evaluates expressions once a row into slots, for operators that read them more than once."""
-
-    def __cinit__(self, Op child, list exprs, SlotSource output):
-        self.child, self.exprs, self.output = child, exprs, output
-        self.values = <Value *>calloc(len(exprs) + 1, sizeof(Value))
-        if self.values == NULL:
-            raise MemoryError()
-        output.slots = self.values
-
-    def __dealloc__(self):
-        free(self.values)
-
-    cdef int open(self) except -1:
-        return self.child.open()
-
-    cdef int next(self) except -1:
-        cdef Py_ssize_t i
-        if not self.child.next():
-            return 0
-        for i in range(len(self.exprs)):
-            (<Expr>self.exprs[i]).eval(&self.values[i])
-        return 1
-
-
-cdef class Concatenate(Op):
-    """UNION ALL: the rows of each arm, one arm after the other, in the slots of `output`."""
-
-    def __cinit__(self, list arms, list exprs, SlotSource output, int width):
-        self.arms, self.exprs, self.output, self.width = arms, exprs, output, width
-        self.values = <Value *>calloc(width + 1, sizeof(Value))
-        if self.values == NULL:
-            raise MemoryError()
-
-    def __dealloc__(self):
-        free(self.values)
-
-    cdef int open(self) except -1:
-        self.at = 0
-        self.opened = False
-        self.output.slots = self.values
-        return 0
-
-    cdef int next(self) except -1:
-        cdef list exprs
-        cdef int i
-        while self.at < len(self.arms):
-            if not self.opened:
-                (<Op>self.arms[self.at]).open()
-                self.opened = True
-            if (<Op>self.arms[self.at]).next():
-                exprs = self.exprs[self.at]
-                self.output.null_row = False
-                for i in range(self.width):
-                    (<Expr>exprs[i]).eval(&self.values[i])
-                return 1
-            self.at += 1
-            self.opened = False
-        return 0
-
-
-cdef enum:
-    SET_UNION, SET_INTERSECT, SET_EXCEPT
-
-SET_OPERATORS = {"UNION": SET_UNION, "INTERSECT": SET_INTERSECT, "EXCEPT": SET_EXCEPT}
-
-
-cdef class SetOperation(Op):
-    """UNION, INTERSECT and EXCEPT of two arms; distinct rows, in the order of their columns, as SQLite gives them."""
-
-    def __cinit__(self, int operator, Op left, list left_exprs, Op right, list right_exprs, list collations,
-                  SlotSource output):
-        self.operator, self.left, self.left_exprs = operator, left, left_exprs
-        self.right, self.right_exprs, self.collations, self.output = right, right_exprs, collations, output
-        self.width = <int>len(collations)
-        self.arena = Arena()
-        self.table = KeyTable()
-        self.other = KeyTable()
-        buf_init(&self.key)
-
-    def __dealloc__(self):
-        buf_free(&self.key)
-        free(self.items)
-
-    cdef int encode(self, list exprs, Value *row) except -1:
-        cdef int i
-        self.key.n = 0
-        for i in range(self.width):
-            (<Expr>exprs[i]).eval(&row[i])
-            key_put(&self.key, &row[i], self.collations[i], False)
-        return 0
-
-    cdef int add(self, Op op, list exprs, bint wanted, bint check) except -1:
-        """Adds an arm's rows; with `check` only those whose being in `other` is as `wanted`."""
-        cdef Value *row = <Value *>calloc(self.width + 1, sizeof(Value))
-        cdef Value *kept
-        cdef bint fresh
-        cdef int i
-        cdef void *p
-        if row == NULL:
-            raise MemoryError()
-        try:
-            op.open()
-            while op.next():
-                self.encode(exprs, row)
-                if check and (self.other.find(self.key.p, self.key.n) >= 0) != wanted:
-                    continue
-                self.table.insert(self.key.p, self.key.n, &fresh)
-                if not fresh:
-                    continue
-                if self.count == self.room:
-                    self.room = self.room * 2 + 64
-                    p = realloc(self.items, self.room * sizeof(SortItem))
-                    if p == NULL:
-                        raise MemoryError()
-                    self.items = <SortItem *>p
-                kept = <Value *>self.arena.take((self.width + 1) * sizeof(Value))
-                for i in range(self.width):
-                    self.arena.keep_value(&row[i], &kept[i])
-                self.items[self.count].row = kept
-                self.count += 1
-        finally:
-            free(row)
-        return 0
-
-    cdef int remember(self) except -1:
-        """Puts the right arm's keys into `other`."""
-        cdef Value *row = <Value *>calloc(self.width + 1, sizeof(Value))
-        cdef bint fresh
-        if row == NULL:
-            raise MemoryError()
-        try:
-            self.right.open()
-            while self.right.next():
-                self.encode(self.right_exprs, row)
-                self.other.insert(self.key.p, self.key.n, &fresh)
-        finally:
-            free(row)
-        return 0
-
-    cdef int open(self) except -1:
-        cdef int64_t i
-        cdef Value *row
-        self.close()
-        if self.operator == SET_UNION:
-            self.add(self.left, self.left_exprs, False, False)
-            self.add(self.right, self.right_exprs, False, False)
-        else:
-            self.remember()
-            self.add(self.left, self.left_exprs, self.operator == SET_INTERSECT, True)
-        for i in range(self.count):
-            make_item(&self.items[i], self.table.bytes.p + self.table.entries[i].offset, self.table.entries[i].n,
-                      self.items[i].row)
-        sort_items(self.items, self.count)
-        self.at = 0
-        return 0
-
-    cdef int next(self) except -1:
-        if self.at >= self.count:
-            return 0
-        self.output.slots = <Value *>self.items[self.at].row
-        self.output.null_row = False
-        self.at += 1
-        return 1
-
-    cdef int close(self) except -1:
-        self.table.clear()
-        self.other.clear()
-        self.arena.clear()
-        self.count = 0
-        return 0
-
-
-cdef class Recursive(Op):
-    """A recursive common table: the first arm's rows, then those that the steps make of each, until none is new.
-
-    `output` is what readers of the whole see, `feedback` the row that the steps read; `distinct` is UNION.
-    """
-
-    def __cinit__(self, Op first, list first_exprs, list steps, list step_exprs, SlotSource output, SlotSource feedback,
-                  bint distinct, list collations):
-        self.first, self.first_exprs, self.steps, self.step_exprs = first, first_exprs, steps, step_exprs
-        self.output, self.feedback, self.distinct, self.collations = output, feedback, distinct, collations
-        self.width = <int>len(collations)
-        self.arena = Arena()
-        self.table = KeyTable()
-        buf_init(&self.key)
-
-    def __dealloc__(self):
-        buf_free(&self.key)
-        free(self.queue)
-
-    cdef int add(self, list exprs) except -1:
-        cdef int i
-        cdef Value v
-        cdef Value *row
-        cdef bint fresh
-        cdef void *p
-        if self.distinct:
-            self.key.n = 0
-            for i in range(self.width):
-                (<Expr>exprs[i]).eval(&v)
-                key_put(&self.key, &v, self.collations[i], False)
-            self.table.insert(self.key.p, self.key.n, &fresh)
-            if not fresh:
-                return 0
-        if self.count == self.room:
-            self.room = self.room * 2 + 64
-            p = realloc(self.queue, self.room * sizeof(Value *))
-            if p == NULL:
-                raise MemoryError()
-            self.queue = <Value **>p
-        row = <Value *>self.arena.take((self.width + 1) * sizeof(Value))
-        for i in range(self.width):
-            (<Expr>exprs[i]).eval(&v)
-            self.arena.keep_value(&v, &row[i])
-        self.queue[self.count] = row
-        self.count += 1
-        return 0
-
-    cdef int open(self) except -1:
-        self.close()
-        self.first.open()
-        while self.first.next():
-            self.add(self.first_exprs)
-        self.at = 0
-        return 0
-
-    cdef int next(self) except -1:
-        cdef Py_ssize_t i
-        cdef Op step
-        # A row is expanded only when the one after it is asked for, so that LIMIT ends an endless recursion.
-        if self.at and self.at <= self.count:
-            self.feedback.slots = self.queue[self.at - 1]
-            self.feedback.null_row = False
-            for i in range(len(self.steps)):
-                step = self.steps[i]
-                step.open()
-                while step.next():
-                    self.add(self.step_exprs[i])
-        if self.at >= self.count:
-            self.at = self.count + 1
-            return 0
-        self.output.slots = self.queue[self.at]
-        self.output.null_row = False
-        self.at += 1
-        return 1
-
-    cdef int close(self) except -1:
-        self.table.clear()
-        self.arena.clear()
-        self.count = 0
-        return 0
-
-
-cdef class Once(Op):
-    """One row, whose values somebody else put into a source: the feedback of a recursion."""
-
-    cdef int open(self) except -1:
-        self.done = False
-        return 0
-
-    cdef int next(self) except -1:
-        if self.done:
-            return 0
-        self.done = True
-        return 1

@@ -2,7 +2,7 @@
 itself for EXPLAIN, in SQLite's words where it has some."""
 from __future__ import annotations
 
-from . import bound, expressions, operators, scan, sorting
+from . import bound, operators, scan, setoperators, sorting
 from .record import RecordSource, SlotSource
 
 
@@ -203,7 +203,7 @@ class Feedback(Node):
 
     def build(self, c):
         c.sources[self.rel] = c.sources[self.rel.shared]
-        return c.keep(operators.Once())
+        return c.keep(setoperators.Once())
 
 
 class Subquery(Node):
@@ -360,7 +360,7 @@ class Project(Node):
         exprs = c.exprs(self.exprs)
         output = SlotSource()
         c.sources[self.rel] = (output, None)
-        return c.keep(operators.Project(child, exprs, output))
+        return c.keep(setoperators.Project(child, exprs, output))
 
 
 class Distinct(Node):
@@ -371,7 +371,7 @@ class Distinct(Node):
 
     def build(self, c):
         child = self.children[0].build(c)
-        return c.keep(operators.Distinct(child, c.exprs(self.exprs), [e.collation or 0 for e in self.exprs]))
+        return c.keep(setoperators.Distinct(child, c.exprs(self.exprs), [e.collation or 0 for e in self.exprs]))
 
 
 class Sort(Node):
@@ -417,7 +417,7 @@ class Concatenate(Node):
             exprs.append(c.exprs(plan.exprs))
         output = SlotSource()
         c.sources[self.rel] = (output, None)
-        return c.keep(operators.Concatenate(arms, exprs, output, len(self.rel.columns)))
+        return c.keep(setoperators.Concatenate(arms, exprs, output, len(self.rel.columns)))
 
 
 class SetOperation(Node):
@@ -433,7 +433,7 @@ class SetOperation(Node):
         right_exprs = c.exprs(self.right.exprs)
         output = SlotSource()
         c.sources[self.rel] = (output, None)
-        return c.keep(operators.SetOperation(operators.SET_OPERATORS[self.op], left, left_exprs, right, right_exprs,
+        return c.keep(setoperators.SetOperation(setoperators.SET_OPERATORS[self.op], left, left_exprs, right, right_exprs,
                                              [col.collation or 0 for col in self.rel.columns], output))
 
 
@@ -458,5 +458,5 @@ class Recursive(Node):
             steps.append((op, c.exprs(plan.exprs)))
         output = SlotSource()
         c.sources[query.rel] = (output, None)
-        return c.keep(operators.Recursive(first, first_exprs, [op for op, _ in steps], [e for _, e in steps], output, feedback,
+        return c.keep(setoperators.Recursive(first, first_exprs, [op for op, _ in steps], [e for _, e in steps], output, feedback,
                                           query.distinct, [col.collation or 0 for col in query.rel.columns]))

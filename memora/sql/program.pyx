@@ -10,6 +10,12 @@ from memora.sql.types cimport Value, to_python
 cdef class Program:
     """An operator tree with its result expressions. One execution at a time: `busy` while rows may still be asked for."""
 
+    cdef readonly Context context
+    cdef Op root
+    cdef list exprs, ops
+    cdef Py_ssize_t width
+    cdef public bint busy
+
     def __cinit__(self, Context context, Op root, list exprs, list ops):
         self.context, self.root, self.exprs, self.ops = context, root, exprs, ops
         self.width = len(exprs)
@@ -51,6 +57,14 @@ cdef class Result:
     kind: "select", "insert", "update", "delete", "begin", ... A SELECT is lazy: outside of a transaction it holds its own
     snapshot until the rows are exhausted or it is closed.
     """
+
+    cdef readonly tuple columns, decltypes
+    cdef readonly object rowcount, lastrowid
+    cdef readonly str kind
+    cdef Program program
+    cdef Transaction own               # a read transaction to end with the rows
+    cdef object kept                   # an iterator, once rows were taken into memory
+    cdef object __weakref__
 
     def __init__(self, kind, columns=None, decltypes=None, rowcount=-1, lastrowid=None, rows=None, Program program=None,
                  Transaction own=None):

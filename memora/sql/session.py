@@ -15,7 +15,8 @@ import time
 import weakref
 from collections import OrderedDict
 
-from ..errors import IntegrityError, NotSupportedError, OperationalError, ProgrammingError, SerializationError
+from ..errors import (
+    IntegrityError, NotSupportedError, OperationalError, ProgrammingError, SerializationError, SQLSyntaxError)
 from . import ast, ddl, dml, pragmas
 from .catalog import Schema
 from .compile import Compiler
@@ -109,9 +110,12 @@ class Session:
     def _parse(self, sql):
         if self.closed:
             raise ProgrammingError("Cannot operate on a closed session.")
-        if is_blank(sql):
-            return None
-        statement = Statement(parse(sql))
+        try:
+            statement = Statement(parse(sql))
+        except SQLSyntaxError:
+            if is_blank(sql):
+                return None
+            raise
         self._cache[sql] = statement
         if len(self._cache) > CACHE_SIZE:
             self._cache.popitem(last=False)
@@ -255,6 +259,9 @@ class Session:
                 transaction.rollback_to(savepoint)
                 self._dirty, self._schema = dirty, schema
             raise
+        finally:
+            if not transaction.closed:
+                transaction.release(savepoint)
 
     def _writer(self, statement, transaction):
         schema = self._current_schema(transaction)

@@ -28,6 +28,15 @@ cdef class Sort(Op):
     rows need be kept.
     """
 
+    cdef Op child
+    cdef list keys, descending, nulls, collations, exprs
+    cdef SlotSource output
+    cdef Expr limit, offset
+    cdef Arena arena
+    cdef SortItem *items
+    cdef size_t count, room, at
+    cdef Buf key
+
     def __cinit__(self, Op child, list keys, list descending, list nulls, list collations, list exprs, SlotSource output,
                   Expr limit=None, Expr offset=None):
         self.child, self.keys, self.descending, self.nulls = child, keys, descending, nulls
@@ -132,10 +141,24 @@ AGGREGATES = {"count": AGG_COUNT, "sum": AGG_SUM, "total": AGG_TOTAL, "avg": AGG
 cdef extern from *:
     bint add_overflow "__builtin_add_overflow"(int64_t a, int64_t b, int64_t *r) nogil
 
+cdef struct State:
+    int64_t count
+    int64_t whole          # the sum while it is an integer
+    double sum, error      # the sum as a real, and Neumaier's correction
+    bint approximate, overflow
+    Value best
+    uint8_t *bytes         # group_concat; or the best text, if it is long-lived
+    size_t n, cap
 
 
 cdef class Aggregate:
     """One aggregate function of a query: what it is, its arguments, DISTINCT and FILTER."""
+
+    cdef int kind, collation
+    cdef Expr operand, between, condition
+    cdef bint distinct
+    cdef KeyTable seen
+    cdef Buf key, scratch
 
     def __cinit__(self, int kind, Expr operand, Expr between, Expr condition, bint distinct, int collation):
         self.kind, self.operand, self.between, self.condition = kind, operand, between, condition
@@ -261,6 +284,20 @@ cdef class GroupBy(Op):
     The slots of `output` are the keys, the aggregates, and `bare`: expressions that are neither, taken from the group's
     first row, or from the row that had the minimum or maximum if `follow` is the one such aggregate.
     """
+
+    cdef Op child
+    cdef list keys, collations, aggregates, bare
+    cdef SlotSource output
+    cdef int follow, nkeys, naggregates, nbare
+    cdef bint always
+    cdef Arena arena
+    cdef KeyTable table
+    cdef State *states                 # naggregates for each group
+    cdef Value **rows                  # by group: keys, then bare
+    cdef Value *slots
+    cdef SortItem *items
+    cdef int64_t count, room, at
+    cdef Buf key
 
     def __cinit__(self, Op child, list keys, list collations, list aggregates, list bare, SlotSource output,
                   bint always, int follow=-1):

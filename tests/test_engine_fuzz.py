@@ -1,0 +1,106 @@
+"""Regions with random bytes flipped: reading and checking them raises typed errors or returns; it never crashes, never hangs."""
+import os
+import random
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from memora import errors
+from memora.engine.store import Store
+from memora.engine.transaction import Cursor
+
+SIZES = {"max_bytes": 700 << 10, "ring_bytes": 16 << 10, "initial_bytes": 300 << 10, "slots": 8, "snaps": 16}
+ALLOWED = (errors.Error, MemoryError)
+PATIENCE_S = 20
+
+
+def read_all(base, trees, out):
+    """What a client does, on a region that cannot be trusted."""
+    try:
+        store = Store.open("shm:copy", region_dir=base, create=False, timeout_s=0.2)
+    except ALLOWED:
+        return
+    for tree in trees:
+        try:
+            txn = store.begin(read_only=True)
+            cursor = Cursor(txn, tree)
+            more, n = cursor.first(), 0
+            while more and n < 2000:
+                txn.get(tree, cursor.key)
+                more, n = cursor.next(), n + 1
+            more, n = cursor.last(), 0
+            while more and n < 2000:
+                more, n = cursor.prev(), n + 1
+            txn.rollback()
+        except ALLOWED:
+            pass
+    try:
+        store.check()
+    except ALLOWED:
+        pass
+    store.close()
+
+
+def fuzz(stores, spawn, tmp_path, rounds, seed):
+    print("seed", seed)
+    rng = random.Random(seed)
+    store = stores(**SIZES)
+    txn = store.begin()
+    trees = [txn.create_tree(), txn.create_tree(), txn.create_bounded(8000)]
+    for i in range(120):
+        for tree in trees:
+            txn.put(tree, b"key-%03d" % i, b"v" * (i % 90))
+    for i in range(8):
+        txn.put(trees[0], b"long" * 150 + b"%d" % i, b"w" * 3000)
+    txn.commit()
+    for n in range(30):
+        txn = store.begin()
+        txn.put(trees[n % 3], b"key-%03d" % n, b"x" * n * 9)
+        txn.delete(trees[0], b"key-%03d" % (60 + n))
+        txn.commit()
+    geometry = store.region.geometry(SIZES["max_bytes"], SIZES["ring_bytes"], SIZES["slots"], SIZES["snaps"])
+    used = geometry["off_data"] + store.stats()["bytes"]
+    files = [Path(store.region.directory, name).read_bytes() for name in ("region", "slots")]
+    user = tmp_path / f"memora-{os.getuid()}"
+    (user / "copy").mkdir(parents=True, mode=0o700)
+    areas = [(4096, 4096 + 1024), (8192, 8192 + 1200), (geometry["off_ring"], geometry["off_pt"]), (geometry["off_pt"], geometry["off_data"]),
+             (geometry["off_data"], used), (geometry["off_data"] + 4096, geometry["off_data"] + 40 * 4096)]
+    for n in range(rounds):
+        region, slots = map(bytearray, files)
+        lo, hi = rng.choice(areas)
+        changed = []
+        for _ in range(rng.choice((1, 1, 3, 30))):
+            at = rng.randrange(lo, hi)
+            if lo == areas[-1][0] and rng.random() < 0.7:
+                at = at // 4096 * 4096 + rng.randrange(200)         # heads and slots of frames
+            region[at] = rng.choice((0, 255, rng.randrange(256), region[at] ^ 1 << rng.randrange(8)))
+            changed.append((at, region[at]))
+        if rng.random() < 0.1:
+            slots[rng.randrange(4096, len(slots))] ^= 1 << rng.randrange(8)
+        for name, content in zip(("region", "slots"), (region, slots)):
+            (user / "copy" / name).write_bytes(content)
+        child = spawn(read_all, str(tmp_path), trees)
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            pid, status = os.waitpid(child.pid, os.WNOHANG)
+            if pid:
+                child.status = status
+                break
+            if time.monotonic() > deadline:
+                os.kill(child.pid, signal.SIGABRT)
+                pytest.fail(f"round {n}: hangs with bytes {changed}")
+            time.sleep(0.001)
+        assert child.status == 0, f"round {n}: ended with status {child.status} with bytes {changed}"
+
+
+@pytest.mark.watchdog(300)
+def test_flipped_bytes(stores, spawn, tmp_path):
+    fuzz(stores, spawn, tmp_path, 120, random.randrange(1 << 30))
+
+
+@pytest.mark.long
+@pytest.mark.watchdog(1200)
+def test_many_flipped_bytes(stores, spawn, tmp_path):
+    fuzz(stores, spawn, tmp_path, 4000, random.randrange(1 << 30))
