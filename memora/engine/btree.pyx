@@ -10,7 +10,7 @@ INVARIANTS  (1) All leaves have the same depth. (2) A child's keys lie between t
             (4) Each extent is referred to by exactly one cell.
 WRITERS     locate, then put_at or delete_at on that path; all on private copies (frames.dirty), so any failure just drops them.
             Separators are cut to the shortest that divides. Pages under a quarter full merge with a neighbour when both fit in
-            three quarters of a page; an empty page that cannot merge stays.
+            three quarters of a page; an empty leaf always does.
 READERS     find() at one S; see frames.pyx for what must be checked after it.
 SOURCE      Bayer and Unterauer, Prefix B-trees (TODS 1977); slot heads after Graefe and Larson (ICDE 2001).
 """
@@ -20,7 +20,7 @@ from memora.engine.extents cimport extent_bytes, new_extent, retire_extent
 from memora.engine.frames cimport Look, current, dirty, expect_leaf, free_page, new_page, page_at, still_there
 from memora.engine.layout cimport *
 from memora.engine.page cimport (PREFIX_WORTH, Entry, add_entry, belongs, cell_bytes, child_at, clear_page, common, drop_entry, entry_at, entry_bytes,
-                                 insert_entry, search, used_bytes, value_at)
+                                 insert_entry, is_newest, search, used_bytes, value_at)
 from memora.engine.sync cimport *
 
 
@@ -294,7 +294,7 @@ cdef int split(mm_map *m, Path *path, uint32_t d, uint32_t pos, const Entry *fre
     cdef Entry e, f, sep, lo, hi
     cdef uint32_t n, mid, i, total, acc, size, leftno, rightno
     cdef uint8_t level
-    cdef int st
+    cdef int st, ordered
     if p == NULL:
         return lack(m)
     memcpy(copybuf, p, MM_UNIT)
@@ -307,13 +307,15 @@ cdef int split(mm_map *m, Path *path, uint32_t d, uint32_t pos, const Entry *fre
     elif not belongs(copy, fresh):      # it would lengthen all others: alone on its side, they keep what they share
         mid = 1 if pos == 0 else n - 1 if level == 0 else n - 2
     else:
+        ordered = level == 0 and pos and is_newest(copy, pos - 1)   # rows are added in order: they stay together
         total = used_bytes(copy) + entry_bytes(copy, fresh) + 8
         acc = 0
         mid = 0
         while mid < n - 1:
             size = (entry_bytes(copy, fresh) if mid == pos else cell_bytes(copy, mid if mid < pos else mid - 1)) + 8
             if mid > 0 and acc + size // 2 >= total // 2:
-                break
+                if not ordered or mid > pos or mid == pos and MM_HEAD + acc + size + copy.prefix > MM_UNIT:
+                    break
             acc += size
             mid += 1
         if mid == 0:
@@ -397,7 +399,8 @@ cdef int delete_at(mm_map *m, Path *path) noexcept nogil:
 
 
 cdef int merge(mm_map *m, Path *path, uint32_t d) noexcept nogil:
-    """Join the thin page at depth d with a neighbour under the same parent, if both fit into three quarters of a page."""
+    """Join the thin page at depth d with a neighbour under the same parent, if both fit into three quarters of a page, or if
+    one is an empty leaf: the other page is then taken as it is."""
     cdef uint8_t kb[384]
     cdef uint8_t sb[384]
     cdef uint8_t lob[384]
@@ -410,7 +413,7 @@ cdef int merge(mm_map *m, Path *path, uint32_t d) noexcept nogil:
     cdef uint32_t i = path.idx[d - 1], ano, bno, j, prefix, total
     cdef Entry lo, hi, sep, e
     cdef uint32_t keep = path.idx[d - 1]
-    cdef int st
+    cdef int st = 0, empty
     if parent == NULL:
         return MM_CORRUPT
     if parent.count == 0:
@@ -442,7 +445,8 @@ cdef int merge(mm_map *m, Path *path, uint32_t d) noexcept nogil:
     total = used_bytes(a) + used_bytes(b) + a.count * (a.prefix - prefix) + b.count * (b.prefix - prefix) + prefix
     if a.level:
         total += sep.kn - prefix + 4 + 8 + 8
-    if total > MM_UNIT * 3 // 4:
+    empty = a.level == 0 and (a.count == 0 or b.count == 0)
+    if total > MM_UNIT * 3 // 4 and not empty:
         return MM_OK
     a = dirty(m, ano)
     if a == NULL:
@@ -452,21 +456,26 @@ cdef int merge(mm_map *m, Path *path, uint32_t d) noexcept nogil:
     if b == NULL or parent == NULL:
         return lack(m)
     memcpy(copybuf, a, MM_UNIT)
-    clear_page(a, copy.kind, copy.level, lob if prefix else NULL, prefix)
-    if copy.level:
-        a.extra = copy.extra
-    st = 0
-    for j in range(copy.count):
-        st |= entry_at(copy, j, kb, &e)
-        st |= add_entry(a, a.count, &e)
-    if copy.level:
-        sep.child = <uint32_t>b.extra
-        st |= add_entry(a, a.count, &sep)
-    elif sep.lk:
+    if empty:
+        if a.count == 0:
+            memcpy(&a.kind, &b.kind, MM_UNIT - 44)
+        if a.prefix > prefix:           # the separators around both promise less
+            a.flags |= MM_PF_OPEN
+    else:
+        clear_page(a, copy.kind, copy.level, lob if prefix else NULL, prefix)
+        if copy.level:
+            a.extra = copy.extra
+        for j in range(copy.count):
+            st |= entry_at(copy, j, kb, &e)
+            st |= add_entry(a, a.count, &e)
+        if copy.level:
+            sep.child = <uint32_t>b.extra
+            st |= add_entry(a, a.count, &sep)
+        for j in range(b.count):
+            st |= entry_at(b, j, kb, &e)
+            st |= add_entry(a, a.count, &e)
+    if copy.level == 0 and sep.lk:
         st |= retire_extent(m, sep.lg)
-    for j in range(b.count):
-        st |= entry_at(b, j, kb, &e)
-        st |= add_entry(a, a.count, &e)
     if st:
         m.corrupt_page = ano
         m.corrupt_what = b"two thin pages do not fit into one"

@@ -25,6 +25,7 @@ cdef int add_entry(mm_frame *p, uint32_t i, const Entry *e) noexcept nogil
 cdef uint32_t common(const uint8_t *a, uint32_t an, const uint8_t *b, uint32_t bn) noexcept nogil
 cdef int belongs(const mm_frame *p, const Entry *e) noexcept nogil
 cdef int insert_entry(mm_frame *p, uint32_t i, const Entry *e) noexcept nogil
+cdef int is_newest(const mm_frame *p, uint32_t i) noexcept nogil
 cdef void drop_entry(mm_frame *p, uint32_t i) noexcept nogil
 cdef void clear_page(mm_frame *p, uint8_t kind, uint8_t level, const uint8_t *prefix, uint32_t n) noexcept nogil
 cdef uint32_t cell_bytes(const mm_frame *p, uint32_t i) noexcept nogil

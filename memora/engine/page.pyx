@@ -345,6 +345,11 @@ cdef int insert_entry(mm_frame *p, uint32_t i, const Entry *e) noexcept nogil:
     return add_entry(p, i, e) if tighten(p, e) else -1
 
 
+cdef int is_newest(const mm_frame *p, uint32_t i) noexcept nogil:
+    """Slot i was added last, as far as the page can tell: its cell is the lowest."""
+    return slots(p)[i].off == p.heap
+
+
 cdef void drop_entry(mm_frame *p, uint32_t i) noexcept nogil:
     """Take slot i out of a private page."""
     cdef mm_slotent *s = <mm_slotent *>slots(p)

@@ -73,3 +73,32 @@ def test_rows_by_rowid():
                 tx.execute("INSERT INTO t VALUES (?, ?)", (i, i))
         assert db.check() == []
         assert db.execute("SELECT count(*), sum(x) FROM t WHERE id >= 50").fetchone() == (150, sum(range(50, 200)))
+
+
+def pages(db):
+    return db.stats()["pages"]
+
+
+def test_emptied_leaves_are_given_back():
+    """As a queue does: added at one end, removed at the other. Full neighbours do not keep empty leaves alive."""
+    with memora.open(":memory:") as db:
+        kv = db.kv("k")
+        kv.put_many([(i, b"v" * 200) for i in range(2000)])
+        full = pages(db)
+        for start in range(0, 2000, 100):
+            kv.delete_many(range(start, start + 100))
+            assert db.check() == []
+        assert len(kv) == 0
+        kv["one"] = 1                       # a commit that may recycle
+        assert pages(db) < full // 10
+
+
+def test_rows_added_in_order_fill_their_pages_also_in_the_middle():
+    with memora.open(":memory:") as db:
+        kv = db.kv("k")
+        kv.put_many([(("a", "z")[i % 2] + "%05d" % i, b"v" * 900) for i in range(400)])
+        before = pages(db)
+        for i in range(400):
+            kv["m%05d" % i] = b"v" * 900    # four of them fit into a page
+        assert db.check() == []
+        assert pages(db) - before <= 110
