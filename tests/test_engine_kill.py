@@ -42,7 +42,7 @@ class World:
         txn.commit()
         self.groups = {w: {} for w in range(workers)}       # worker -> group -> sequence number of what is in it
         self.private = dict.fromkeys(range(workers), 0)     # worker -> sequence number of its private tree
-        self.done = dict.fromkeys(range(workers), 0)        # worker -> lines of its journal that were applied
+        self.done = dict.fromkeys(range(workers), 0)        # worker -> bytes of its journal that were applied
         self.pending = dict.fromkeys(range(workers))        # worker -> intent without an acknowledgement
         self.sequence = dict.fromkeys(range(workers), 0)
 
@@ -115,9 +115,13 @@ class World:
     def read_journal(self, worker):
         """Apply what the dead worker was told to be committed; its last intent may be left over."""
         path = self.directory / f"{worker}"
-        lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
-        for line in lines[self.done[worker]:]:
-            self.done[worker] += 1
+        if not path.exists():
+            return
+        with path.open("rb") as journal:
+            journal.seek(self.done[worker])
+            lines = journal.read().splitlines(keepends=True)
+        for line in lines:
+            self.done[worker] += len(line)
             entry = json.loads(line)
             if "commit" in entry:
                 self.apply(self.pending[worker])
@@ -212,6 +216,7 @@ def run_random_kills(stores, spawn, tmp_path, kills, seed):
         time.sleep(rng.random() * 0.02)
         w = rng.randrange(4)
         workers[w].kill()
+        workers[w].out.close()
         world.verify(w)
         txn = store.begin(read_only=True)
         world.whole(txn)

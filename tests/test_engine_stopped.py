@@ -31,10 +31,7 @@ def write(name, point, commits, out):
     if point is not None:
         store.region.failpoint(point, signal.SIGSTOP)
     for n in range(1, commits + 1):
-        if n == commits and point is not None and commits > 1:
-            store.region.failpoint(point, signal.SIGSTOP)
         os.write(out, struct.pack("<Q", fill(store, n)))
-        store.region.failpoint(None)
     store.close()
 
 
@@ -80,13 +77,10 @@ def rows(stores):
 @pytest.mark.parametrize("point", FAILPOINTS)
 def test_stopped_writer_delays_no_reader(rows, spawn, point):
     name = "shm:" + rows.region.name
-    if point == "collecting":
-        while rows.stats()["limbo_frames"] < 64:
-            fill(rows, 0)
     if point == "growing":
         writer = spawn(write_until_growth, name)
     else:
-        writer = spawn(write, name, point, 1)
+        writer = spawn(write, name, point, 100 if point == "collecting" else 1)
     writer.wait_stopped()
     before = rows.stats()["commit"]
     reader = spawn(read, name, READS)

@@ -26,8 +26,8 @@ from memora.engine.transaction cimport Cursor, Transaction
 from memora.engine.wal cimport record_begin
 
 cdef enum:
-    BATCH_STORES = 600          # of a batch; a new page takes at least two
-    BATCH_FRAMES = 400          # more than a batch can take
+    BATCH_STORES = 250          # of a batch; each new page is at least one (its place in pt)
+    BATCH_FRAMES = 512          # more than a batch can take: its stores, and the splits of its last entry
 
 import contextlib
 import os
@@ -172,6 +172,7 @@ cdef class _Loader:
         cdef uint64_t size = len(block), kn, vn, expiry, seq, commit, wall
         cdef uint32_t tree, kind
         cdef int st
+        cdef bint fresh
         if at >= size or self.ended:
             raise ValueError("a record too many")
         if p[at] == 84:
@@ -198,8 +199,11 @@ cdef class _Loader:
                 raise ValueError("an entry leaves its block")
             if self.entries == 0 or m.buf.n > BATCH_STORES or kn + vn > MM_CELL_INLINE:
                 next_batch(self.region)
+            fresh = m.buf.n == 0
             st = restore_entry(m, &self.t, p + at, kn, p + at + kn, vn, expiry)
-            while st:                   # only possible right behind next_batch: no page was touched yet
+            while st:                   # only right behind next_batch: no page was touched yet, so dropping the buffer drops nothing else
+                if not fresh:
+                    raise errors.InternalError(f"a batch of a checkpoint lacked {m.need} after {m.buf.n} stores (status {st})")
                 begin(m)
                 grow_or_raise(self.region, st)
                 begin(m)
