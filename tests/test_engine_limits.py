@@ -42,11 +42,17 @@ def get(store, tree, key):
 
 def update(store, updates):
     tree = tree_of(store)
+    before = store.stats()["commit"]
+    newest = {}
     for n in range(updates):
-        put(store, tree, b"row-%d" % (n * 7 % 1000), b"%d" % n * 10)
+        row, value = b"row-%d" % (n * 7 % 1000), b"%d" % n * 10
+        put(store, tree, row, value)
+        newest[row] = value
+    assert store.stats()["commit"] == before + updates
     assert store.stats()["bytes"] < 64 << 20
-    for i in range(1000):
-        assert get(store, tree, b"row-%d" % i) is not None
+    assert len(newest) == 1000
+    for row, value in newest.items():
+        assert get(store, tree, row) == value
     return store.stats()
 
 
