@@ -23,8 +23,8 @@ from memora.engine.layout cimport *
 from memora.engine.sync cimport *
 
 cdef enum:
-    LIMBO_KEEP = 32         # frames left in limbo: a short queue stays in the cache, none at all makes readers start again
-    LIMBO_START = 64
+    LIMBO_KEEP = 16         # frames left in limbo: a short queue stays in the cache, none at all makes readers start again
+    LIMBO_START = 32
     PINNED_LOOK = 64        # pinned frames looked at again in one collection
 
 
