@@ -3,13 +3,14 @@
 LAYOUT      The root's page number is fixed for the tree's life: when the root splits, its content moves into two new pages.
             Branch: leftmost child in `extra`, then (separator, child): keys >= separator go to child. No sibling links: a
             scan keeps its path (cursor.pyx). Values over MM_CELL_INLINE (with their key) and keys over MM_KEY_INLINE go on in
-            extents. A page's prefix is what the separators around it share, so no page stores fences.
+            extents. A page's prefix is what the separators around it share, so no page stores fences; at the edges, where
+            one is missing, it is what the keys share (MM_PF_OPEN, page.pyx).
 INVARIANTS  (1) All leaves have the same depth. (2) A child's keys lie between the separators around it.
             (3) A split or a merge makes a new version of every leaf whose key range changes, also when no entry moves.
             (4) Each extent is referred to by exactly one cell.
 WRITERS     locate, then put_at or delete_at on that path; all on private copies (frames.dirty), so any failure just drops them.
             Separators are cut to the shortest that divides. Pages under a quarter full merge with a neighbour when both fit in
-            three quarters of a page; an empty page that cannot merge stays.
+            three quarters of a page; an empty leaf always does.
 READERS     find() at one S; see frames.pyx for what must be checked after it.
 SOURCE      Bayer and Unterauer, Prefix B-trees (TODS 1977); slot heads after Graefe and Larson (ICDE 2001).
 """
@@ -18,8 +19,8 @@ from libc.string cimport memcmp, memcpy, memset
 from memora.engine.extents cimport extent_bytes, new_extent, retire_extent
 from memora.engine.frames cimport Look, current, dirty, expect_leaf, free_page, new_page, page_at, still_there
 from memora.engine.layout cimport *
-from memora.engine.page cimport (Entry, add_entry, cell_bytes, child_at, clear_page, drop_entry, entry_at, entry_bytes, search, used_bytes,
-                                 value_at)
+from memora.engine.page cimport (PREFIX_WORTH, Entry, add_entry, belongs, cell_bytes, child_at, clear_page, common, drop_entry, entry_at, entry_bytes,
+                                 insert_entry, is_newest, search, used_bytes, value_at)
 from memora.engine.sync cimport *
 
 
@@ -183,16 +184,9 @@ cdef int put_at(mm_map *m, Path *path, const uint8_t *k, size_t kn, const uint8_
         st = set_key(m, path.tree, &e, k, kn)
         if st:
             return st
-    if add_entry(p, i, &e) == 0:
+    if insert_entry(p, i, &e) == 0:
         return MM_OK
     return split(m, path, path.depth, i, &e)
-
-
-cdef uint32_t common(const uint8_t *a, uint32_t an, const uint8_t *b, uint32_t bn) noexcept nogil:
-    cdef uint32_t i = 0, n = an if an < bn else bn
-    while i < n and a[i] == b[i]:
-        i += 1
-    return i
 
 
 cdef void bounds(mm_map *m, const Path *path, uint32_t d, Entry *lo, uint8_t *lobuf, Entry *hi, uint8_t *hibuf) noexcept nogil:
@@ -261,6 +255,29 @@ cdef inline int nth(const mm_frame *copy, uint32_t pos, const Entry *fresh, uint
     return entry_at(copy, i if i < pos else i - 1, buf, e)
 
 
+cdef int clear_half(mm_frame *half, const mm_frame *copy, uint32_t pos, const Entry *fresh, uint32_t start, uint32_t stop,
+                    const Entry *lo, const Entry *hi) noexcept nogil:
+    """Empty the page that takes entries start to stop of a split one, with the prefix that its separators promise: a longer, open one
+    if a separator is missing, or if the entries would not fit. -1: damaged."""
+    cdef uint8_t b1[384]
+    cdef uint8_t b2[384]
+    cdef Entry first, last
+    cdef uint32_t promised = shared(lo, hi), found = promised, size = MM_HEAD + promised, i
+    cdef uint8_t level = copy.level
+    if start < stop:
+        if nth(copy, pos, fresh, start, b1, &first) or nth(copy, pos, fresh, stop - 1, b2, &last):
+            return -1
+        found = common(first.key, first.kn, last.key, last.kn)
+    for i in range(start, stop):
+        size += (entry_bytes(copy, fresh) if i == pos else cell_bytes(copy, i if i < pos else i - 1)) + copy.prefix - promised + 8
+    if size > MM_UNIT or (lo.kn == 0xffffffffU or hi.kn == 0xffffffffU) and stop - start >= 8 and found >= promised + PREFIX_WORTH:
+        clear_page(half, copy.kind, level, first.key, found)
+        half.flags = MM_PF_OPEN
+    else:
+        clear_page(half, copy.kind, level, lo.key if promised else NULL, promised)
+    return 0
+
+
 cdef int split(mm_map *m, Path *path, uint32_t d, uint32_t pos, const Entry *fresh) noexcept nogil:
     """Divide the full page at depth d in two and put the fresh entry where it belongs; the parents follow."""
     cdef uint8_t copybuf[4096]
@@ -277,7 +294,7 @@ cdef int split(mm_map *m, Path *path, uint32_t d, uint32_t pos, const Entry *fre
     cdef Entry e, f, sep, lo, hi
     cdef uint32_t n, mid, i, total, acc, size, leftno, rightno
     cdef uint8_t level
-    cdef int st
+    cdef int st, ordered
     if p == NULL:
         return lack(m)
     memcpy(copybuf, p, MM_UNIT)
@@ -287,14 +304,18 @@ cdef int split(mm_map *m, Path *path, uint32_t d, uint32_t pos, const Entry *fre
     # where to cut: in the middle by bytes, or behind everything when rows are being appended
     if pos == copy.count and hi.kn == 0xffffffffU and level == 0:
         mid = n - 1
+    elif not belongs(copy, fresh):      # it would lengthen all others: alone on its side, they keep what they share
+        mid = 1 if pos == 0 else n - 1 if level == 0 else n - 2
     else:
+        ordered = level == 0 and pos and is_newest(copy, pos - 1)   # rows are added in order: they stay together
         total = used_bytes(copy) + entry_bytes(copy, fresh) + 8
         acc = 0
         mid = 0
         while mid < n - 1:
             size = (entry_bytes(copy, fresh) if mid == pos else cell_bytes(copy, mid if mid < pos else mid - 1)) + 8
             if mid > 0 and acc + size // 2 >= total // 2:
-                break
+                if not ordered or mid > pos or mid == pos and MM_HEAD + acc + size + copy.prefix > MM_UNIT:
+                    break
             acc += size
             mid += 1
         if mid == 0:
@@ -321,8 +342,10 @@ cdef int split(mm_map *m, Path *path, uint32_t d, uint32_t pos, const Entry *fre
     else:
         left = p
         leftno = path.pgno[d]
-    clear_page(left, copy.kind, level, sb, shared(&lo, &sep))
-    clear_page(right, copy.kind, level, sb, shared(&sep, &hi))
+    if clear_half(left, copy, pos, fresh, 0, mid, &lo, &sep) or clear_half(right, copy, pos, fresh, mid + 1 if level else mid, n, &sep, &hi):
+        m.corrupt_page = path.pgno[d]
+        m.corrupt_what = b"a cell leaves its page"
+        return MM_CORRUPT
     if level:
         left.extra = copy.extra
         right.extra = sep.child
@@ -347,7 +370,7 @@ cdef int split(mm_map *m, Path *path, uint32_t d, uint32_t pos, const Entry *fre
     if parent == NULL:
         return lack(m)
     i = path.idx[d - 1]
-    if add_entry(parent, i, &sep) == 0:
+    if insert_entry(parent, i, &sep) == 0:
         return MM_OK
     return split(m, path, d - 1, i, &sep)
 
@@ -376,7 +399,8 @@ cdef int delete_at(mm_map *m, Path *path) noexcept nogil:
 
 
 cdef int merge(mm_map *m, Path *path, uint32_t d) noexcept nogil:
-    """Join the thin page at depth d with a neighbour under the same parent, if both fit into three quarters of a page."""
+    """Join the thin page at depth d with a neighbour under the same parent, if both fit into three quarters of a page, or if
+    one is an empty leaf: the other page is then taken as it is."""
     cdef uint8_t kb[384]
     cdef uint8_t sb[384]
     cdef uint8_t lob[384]
@@ -389,7 +413,7 @@ cdef int merge(mm_map *m, Path *path, uint32_t d) noexcept nogil:
     cdef uint32_t i = path.idx[d - 1], ano, bno, j, prefix, total
     cdef Entry lo, hi, sep, e
     cdef uint32_t keep = path.idx[d - 1]
-    cdef int st
+    cdef int st = 0, empty
     if parent == NULL:
         return MM_CORRUPT
     if parent.count == 0:
@@ -421,7 +445,8 @@ cdef int merge(mm_map *m, Path *path, uint32_t d) noexcept nogil:
     total = used_bytes(a) + used_bytes(b) + a.count * (a.prefix - prefix) + b.count * (b.prefix - prefix) + prefix
     if a.level:
         total += sep.kn - prefix + 4 + 8 + 8
-    if total > MM_UNIT * 3 // 4:
+    empty = a.level == 0 and (a.count == 0 or b.count == 0)
+    if total > MM_UNIT * 3 // 4 and not empty:
         return MM_OK
     a = dirty(m, ano)
     if a == NULL:
@@ -431,21 +456,26 @@ cdef int merge(mm_map *m, Path *path, uint32_t d) noexcept nogil:
     if b == NULL or parent == NULL:
         return lack(m)
     memcpy(copybuf, a, MM_UNIT)
-    clear_page(a, copy.kind, copy.level, lob if prefix else NULL, prefix)
-    if copy.level:
-        a.extra = copy.extra
-    st = 0
-    for j in range(copy.count):
-        st |= entry_at(copy, j, kb, &e)
-        st |= add_entry(a, a.count, &e)
-    if copy.level:
-        sep.child = <uint32_t>b.extra
-        st |= add_entry(a, a.count, &sep)
-    elif sep.lk:
+    if empty:
+        if a.count == 0:
+            memcpy(&a.kind, &b.kind, MM_UNIT - 44)
+        if a.prefix > prefix:           # the separators around both promise less
+            a.flags |= MM_PF_OPEN
+    else:
+        clear_page(a, copy.kind, copy.level, lob if prefix else NULL, prefix)
+        if copy.level:
+            a.extra = copy.extra
+        for j in range(copy.count):
+            st |= entry_at(copy, j, kb, &e)
+            st |= add_entry(a, a.count, &e)
+        if copy.level:
+            sep.child = <uint32_t>b.extra
+            st |= add_entry(a, a.count, &sep)
+        for j in range(b.count):
+            st |= entry_at(b, j, kb, &e)
+            st |= add_entry(a, a.count, &e)
+    if copy.level == 0 and sep.lk:
         st |= retire_extent(m, sep.lg)
-    for j in range(b.count):
-        st |= entry_at(b, j, kb, &e)
-        st |= add_entry(a, a.count, &e)
     if st:
         m.corrupt_page = ano
         m.corrupt_what = b"two thin pages do not fit into one"

@@ -15,6 +15,8 @@ from memora.engine.region cimport Region, take_lock
 from memora.engine.sync cimport *
 from memora.engine.wal cimport ring_out
 
+import os.path
+
 
 cdef class _Walk:
     """What was met so far: owner of each frame, page number and granule run."""
@@ -93,6 +95,9 @@ cdef class _Walk:
             if p.count > MM_MAX_SLOTS or p.heap < MM_HEAD + 8 * p.count or p.heap + p.prefix > MM_UNIT:
                 self.say(f"page(3): page {pgno}: {p.count} slots, heap at {p.heap}, prefix {p.prefix}")
                 continue
+            promised = 0 if low is None or high is None else len(os.path.commonprefix([low[:MM_KEY_INLINE], high[:MM_KEY_INLINE]]))
+            if p.flags & ~<uint8_t>MM_PF_OPEN or p.prefix > promised and not p.flags & MM_PF_OPEN:
+                self.say(f"page(2): page {pgno}: prefix {p.prefix}, flags {p.flags}, between separators that share {promised}")
             keys = []
             for i in range(p.count):
                 if entry_at(p, i, kb, &e):

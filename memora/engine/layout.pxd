@@ -49,6 +49,7 @@ cdef extern from "csrc/layout.h" nogil:
         MM_KIND_FREE
         MM_KIND_LEAF
         MM_KIND_BRANCH
+        MM_PF_OPEN
     enum:
         MM_ROOT_TREE
         MM_ROOT_BOUNDED

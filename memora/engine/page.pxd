@@ -1,6 +1,9 @@
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from memora.engine.layout cimport mm_map, mm_frame
 
+cdef enum:
+    PREFIX_WORTH = 3        # bytes that an open prefix must gain over another one
+
 # A cell, taken apart. Pointers lead into a page or into the caller's buffers.
 ctypedef struct Entry:
     const uint8_t *key      # the inline part of the key, from its beginning
@@ -19,6 +22,10 @@ cdef uint32_t child_at(const mm_frame *p, uint32_t i) noexcept nogil
 cdef uint32_t entry_bytes(const mm_frame *p, const Entry *e) noexcept nogil
 cdef uint32_t used_bytes(const mm_frame *p) noexcept nogil
 cdef int add_entry(mm_frame *p, uint32_t i, const Entry *e) noexcept nogil
+cdef uint32_t common(const uint8_t *a, uint32_t an, const uint8_t *b, uint32_t bn) noexcept nogil
+cdef int belongs(const mm_frame *p, const Entry *e) noexcept nogil
+cdef int insert_entry(mm_frame *p, uint32_t i, const Entry *e) noexcept nogil
+cdef int is_newest(const mm_frame *p, uint32_t i) noexcept nogil
 cdef void drop_entry(mm_frame *p, uint32_t i) noexcept nogil
 cdef void clear_page(mm_frame *p, uint8_t kind, uint8_t level, const uint8_t *prefix, uint32_t n) noexcept nogil
 cdef uint32_t cell_bytes(const mm_frame *p, uint32_t i) noexcept nogil

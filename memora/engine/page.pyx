@@ -4,7 +4,9 @@ LAYOUT      64 mm_frame | slots, growing up, sorted by key | free | heap of cell
             A slot holds the first four key bytes behind the prefix (its head): most comparisons end there.
             A key's first MM_KEY_INLINE bytes are in the page (less the prefix); the rest of a longer one is in an extent.
 INVARIANTS  (1) Slots are strictly ascending by whole key.
-            (2) Every key begins with the page's prefix (btree.pyx sets it from the separators around the page).
+            (2) Every key begins with the page's prefix: what the separators around the page share, or, in a page that is MM_PF_OPEN, what its
+                keys happen to share. There a search compares the prefix, too, and a new key may shorten it. Pages at the edges of
+                a tree, the root above all, would have no prefix otherwise, and heads that are all the same.
             (3) heap >= 64 + 8 * count; cells do not overlap; frag = bytes between heap and prefix that no cell uses.
 READERS     may see torn bytes (frames.pyx): every offset and length is clamped to the page before it is followed, and every
             loop is bounded; what they return counts only after still_there().
@@ -69,6 +71,14 @@ cdef uint32_t search(mm_map *m, const mm_frame *p, const uint8_t *k, size_t kn, 
     found[0] = 0
     if hi > MM_MAX_SLOTS:
         hi = MM_MAX_SLOTS
+    if p.flags & MM_PF_OPEN:
+        if prefix > MM_KEY_INLINE:
+            return 0                    # torn
+        c = memcmp(<const uint8_t *>p + MM_UNIT - prefix, k, prefix if prefix < kn else kn)
+        if c > 0 or c == 0 and kn < prefix:
+            return 0
+        if c < 0:
+            return hi
     if prefix > kn:
         prefix = <uint32_t>kn
     k += prefix
@@ -207,6 +217,7 @@ cdef uint32_t used_bytes(const mm_frame *p) noexcept nogil:
 cdef void clear_page(mm_frame *p, uint8_t kind, uint8_t level, const uint8_t *prefix, uint32_t n) noexcept nogil:
     p.kind = kind
     p.level = level
+    p.flags = 0
     p.count = 0
     p.frag = 0
     p.prefix = <uint16_t>n
@@ -269,6 +280,74 @@ cdef int add_entry(mm_frame *p, uint32_t i, const Entry *e) noexcept nogil:
     p.heap = <uint16_t>top
     p.count += 1
     return 0
+
+
+cdef uint32_t common(const uint8_t *a, uint32_t an, const uint8_t *b, uint32_t bn) noexcept nogil:
+    """Length of what two keys share at their beginning."""
+    cdef uint32_t i = 0, n = an if an < bn else bn
+    while i < n and a[i] == b[i]:
+        i += 1
+    return i
+
+
+cdef int belongs(const mm_frame *p, const Entry *e) noexcept nogil:
+    """The key begins with the page's prefix. Always so where the separators promise it."""
+    return not p.flags & MM_PF_OPEN or e.kn >= p.prefix and memcmp(<const uint8_t *>p + MM_UNIT - p.prefix, e.key, p.prefix) == 0
+
+
+cdef int reprefix(mm_frame *p, uint32_t n) noexcept nogil:
+    """Write a private page anew with the first n bytes of its keys, which all share, as an open prefix. There is room. -1: it is damaged."""
+    cdef uint8_t copybuf[4096]
+    cdef uint8_t kb[384]
+    cdef const mm_frame *copy = <const mm_frame *>copybuf
+    cdef Entry e
+    cdef uint32_t i
+    memcpy(copybuf, p, MM_UNIT)
+    if n > copy.prefix:
+        if entry_at(copy, 0, kb, &e):
+            return -1
+        clear_page(p, copy.kind, copy.level, kb, n)
+    else:
+        clear_page(p, copy.kind, copy.level, copybuf + MM_UNIT - copy.prefix, n)
+    p.flags = MM_PF_OPEN
+    if copy.level:
+        p.extra = copy.extra
+    for i in range(copy.count):
+        if entry_at(copy, i, kb, &e) or add_entry(p, i, &e):
+            return -1
+    return 0
+
+
+cdef int tighten(mm_frame *p, const Entry *e) noexcept nogil:
+    """Take what the keys of a private page and a new one share as the prefix, if that is worth it. 1: done."""
+    cdef uint8_t b1[384]
+    cdef uint8_t b2[384]
+    cdef Entry first, last
+    cdef uint32_t n
+    if p.count < 2 or entry_at(p, 0, b1, &first) or entry_at(p, p.count - 1u, b2, &last):
+        return 0
+    n = common(b1, common(b1, first.kn, b2, last.kn), e.key, e.kn)
+    return n >= p.prefix + PREFIX_WORTH and reprefix(p, n) == 0
+
+
+cdef int insert_entry(mm_frame *p, uint32_t i, const Entry *e) noexcept nogil:
+    """add_entry, with a prefix that fits: an open one is shortened for a key that does not share it, and one that could be longer
+    is looked for when the page has 8, 16, 32... entries, and when it is full. 0, or -1: no room."""
+    cdef uint32_t n
+    if not belongs(p, e):
+        n = common(<const uint8_t *>p + MM_UNIT - p.prefix, p.prefix, e.key, e.kn)
+        if MM_HEAD + n + used_bytes(p) + (p.count + 1u) * (p.prefix - n) + entry_bytes(p, e) + 8 > MM_UNIT or reprefix(p, n):
+            return -1
+    elif p.count >= 8 and p.count & (p.count - 1u) == 0:
+        tighten(p, e)
+    if add_entry(p, i, e) == 0:
+        return 0
+    return add_entry(p, i, e) if tighten(p, e) else -1
+
+
+cdef int is_newest(const mm_frame *p, uint32_t i) noexcept nogil:
+    """Slot i was added last, as far as the page can tell: its cell is the lowest."""
+    return slots(p)[i].off == p.heap
 
 
 cdef void drop_entry(mm_frame *p, uint32_t i) noexcept nogil:

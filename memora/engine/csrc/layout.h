@@ -53,6 +53,7 @@
 #define MM_TREE_FIRST 16u
 
 enum { MM_KIND_FREE = 0, MM_KIND_LEAF = 1, MM_KIND_BRANCH = 2 };
+#define MM_PF_OPEN 1u           /* flags of a page: its keys share the prefix, but its separators do not promise that new ones will */
 
 typedef struct {
     uint8_t magic[8];
@@ -139,7 +140,7 @@ typedef struct {
     uint32_t link;
     uint64_t retired;           /* the commit that replaced or freed it, 0 = current */
     uint32_t tree;
-    uint8_t kind, layout, level, flags;
+    uint8_t kind, layout, level, flags;     /* flags: MM_PF_* */
     uint16_t count;             /* slots */
     uint16_t heap;              /* lowest byte of the heap; cells grow down from the prefix at the page's end */
     uint16_t frag;              /* bytes of deleted cells inside the heap */
