@@ -120,6 +120,9 @@ class World:
         with path.open("rb") as journal:
             journal.seek(self.done[worker])
             lines = journal.read().splitlines(keepends=True)
+        if lines and not lines[-1].endswith(b"\n"):     # killed inside write(): what it began to say was not said
+            os.truncate(path, self.done[worker] + sum(map(len, lines[:-1])))
+            lines.pop()
         for line in lines:
             self.done[worker] += len(line)
             entry = json.loads(line)
@@ -163,6 +166,10 @@ class World:
     def verify(self, worker, happened=None):
         """The dead worker's keys are as acknowledged; its last intent is there whole or not at all. happened: which of the two, if known."""
         self.read_journal(worker)
+        # a commit that the dead worker sealed is visible when somebody has taken the lock over from it: be that somebody
+        taker = self.store.begin()
+        taker.create_tree()
+        taker.rollback()
         txn = self.store.begin(read_only=True)
         intent = self.pending[worker]
         if intent is not None:
