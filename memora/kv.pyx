@@ -21,7 +21,8 @@ from memora.engine.procs cimport fork_epoch
 from memora.engine.region cimport Region
 from memora.engine.status cimport error
 from memora.engine.sync cimport *
-from memora.engine.transaction cimport Cursor, Transaction
+from memora.engine.cursor cimport Cursor
+from memora.engine.transaction cimport Transaction
 
 import random
 import time

@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterator
 from memora import errors
 from memora.engine import catalog
 from memora.engine.codec import decode_key, decode_value
-from memora.engine.transaction import Cursor
+from memora.engine.cursor import Cursor
 from memora.ipc import queues, topics
 
 PICKLED = b"\xcd"                           # the codec's tag of a pickled value

@@ -43,7 +43,7 @@ build.library = None
 def dump(store, trees, txn=None):
     """{tree: [(key, value), ...]} at the newest commit, or None for a tree that is not there; read by cursor and by get."""
     from memora import errors
-    from memora.engine.transaction import Cursor
+    from memora.engine.cursor import Cursor
     own = txn is None
     txn = txn or store.begin(read_only=True)
     found = {}

@@ -147,7 +147,7 @@ def test_write_skew_is_a_conflict_when_serializable(two):
 
 def test_phantom_is_a_conflict(two):
     """A range that was read as empty gets a row; also when the leaf that held the range was merged away meanwhile."""
-    from memora.engine.transaction import Cursor
+    from memora.engine.cursor import Cursor
     store, (a, b) = two
     for thin in (False, True):
         txn = store.begin()

@@ -9,7 +9,7 @@ import pytest
 
 from memora import errors
 from memora.engine.store import Store
-from memora.engine.transaction import Cursor
+from memora.engine.cursor import Cursor
 
 SIZES = {"max_bytes": 700 << 10, "ring_bytes": 16 << 10, "initial_bytes": 300 << 10, "slots": 8, "snaps": 16}
 ALLOWED = (errors.Error, MemoryError)

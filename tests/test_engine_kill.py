@@ -275,7 +275,7 @@ class Replica:
 
 
 def test_the_feed_replayed_equals_the_tables_after_kills(stores, spawn, tmp_path):
-    from memora.engine.transaction import Cursor
+    from memora.engine.cursor import Cursor
     store = stores(initial_bytes=600 << 10, ring_bytes=128 << 20, max_bytes=512 << 20)
     world = World(store, tmp_path, 4)
     replica = Replica(store)

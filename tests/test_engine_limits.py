@@ -14,7 +14,8 @@ import pytest
 from memora import errors
 from memora.engine import region as regions
 from memora.engine.store import Store
-from memora.engine.transaction import Cursor, Transaction
+from memora.engine.cursor import Cursor
+from memora.engine.transaction import Transaction
 
 
 def tree_of(store):
@@ -341,7 +342,7 @@ def test_exit_with_open_handles_is_silent(stores):
     done = subprocess.run(
         [sys.executable, "-c", f"""
 from memora.engine.store import Store
-from memora.engine.transaction import Cursor
+from memora.engine.cursor import Cursor
 store = Store.open("shm:{store.region.name}", create=False)
 txn = store.begin()
 tree = txn.create_tree()

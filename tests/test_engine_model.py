@@ -5,7 +5,7 @@ import pytest
 from counters import count
 from sortedcontainers import SortedDict
 
-from memora.engine.transaction import Cursor
+from memora.engine.cursor import Cursor
 
 LONG = b"/a/path/that/many/keys/begin/with" * 13        # 429 bytes: more than a page keeps of a key
 

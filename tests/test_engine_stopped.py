@@ -38,7 +38,7 @@ def write(name, point, commits, out):
 def read(name, reads, out):
     """`reads` values, each snapshot one n in all rows, never an older one than before; then how many were read."""
     from memora.engine.store import Store
-    from memora.engine.transaction import Cursor
+    from memora.engine.cursor import Cursor
     store = Store.open(name, create=False)
     done, newest, snapshot = 0, 0, 0
     while done < reads:

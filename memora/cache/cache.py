@@ -19,7 +19,7 @@ from typing import Any
 from memora import errors
 from memora.durations import seconds
 from memora.engine.codec import decode_value, encode_key
-from memora.engine.transaction import Cursor
+from memora.engine.cursor import Cursor
 from memora.kv import Space
 
 POLICIES = ("clock",)

@@ -46,7 +46,7 @@ def delete(txn, name: str) -> bool:
 
 def items(txn):
     """All rows, ordered by folded name."""
-    from memora.engine.transaction import Cursor
+    from memora.engine.cursor import Cursor
     cursor = Cursor(txn, TREE)
     more = cursor.first()
     rows = []

@@ -22,7 +22,8 @@ from memora.engine.region cimport Region, take_lock
 from memora.engine.replay cimport restore_entry, restore_message, restore_seal, restore_tree
 from memora.engine.status cimport error
 from memora.engine.sync cimport *
-from memora.engine.transaction cimport Cursor, Transaction
+from memora.engine.cursor cimport Cursor
+from memora.engine.transaction cimport Transaction
 from memora.engine.wal cimport record_begin
 
 cdef enum:

@@ -2,6 +2,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t, int64_t
 from memora.engine.btree cimport Path
 from memora.engine.layout cimport mm_control, mm_map
 from memora.engine.overlay cimport Action, Overlay
+from memora.engine.readset cimport ReadSet
 from memora.engine.region cimport Region
 
 # Where a tree is. Fixed for the tree's life; the root's page tells when the tree is gone.
@@ -11,11 +12,6 @@ ctypedef struct TreeRef:
     uint32_t control        # granule of its mm_control, 0 = none
     uint32_t kind           # MM_ROOT_*
 
-ctypedef struct ReadSet:
-    uint32_t *page
-    uint32_t n, cap, last
-
-cdef int read_page(ReadSet *r, uint32_t pgno) noexcept nogil
 cdef int read_roots(mm_map *m, uint64_t s, uint32_t tree, TreeRef *out) noexcept nogil
 cdef int commit_one(Region r, const TreeRef *t, uint8_t op, const uint8_t *k, size_t kn, const uint8_t *v, uint64_t vn,
                     uint64_t expiry, uint64_t timeout_ns, uint64_t *commit) except -1

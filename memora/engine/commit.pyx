@@ -17,7 +17,6 @@ BOUNDED     A tree with mm_control keeps its bytes under max_bytes in every comm
 SOURCE      Corbato, A Paging Experiment with the Multics System (1968), for the clock.
 """
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy, memset
 from memora.engine.btree cimport Path, delete_at, drop_pages, find, locate, put_at, value_bytes
 from memora.engine.descriptor cimport begin, get32, get64, put32, put64, roll_forward, seal
@@ -27,6 +26,7 @@ from memora.engine.layout cimport *
 from memora.engine.overlay cimport Action, Node, Overlay, overlay_first
 from memora.engine.page cimport Entry, entry_at, value_at
 from memora.engine.procs cimport lock_release, release_dead_snapshots
+from memora.engine.readset cimport ReadSet, validate
 from memora.engine.region cimport Region, take_lock
 from memora.engine.status cimport error
 from memora.engine.sync cimport *
@@ -37,23 +37,6 @@ from memora import errors
 cdef enum:
     ENTRY_COST = 32             # bytes that an entry of a bounded tree counts beside key and value
     EVICT_LEAVES = 64           # leaves that one commit may go through to evict
-
-
-cdef int read_page(ReadSet *r, uint32_t pgno) noexcept nogil:
-    """Remember that a transaction read this leaf. MM_OK or MM_NOMEM."""
-    cdef void *p
-    if r.last == pgno:
-        return MM_OK
-    if r.n == r.cap:
-        p = realloc(r.page, (r.cap * 2 + 32) * sizeof(uint32_t))
-        if p == NULL:
-            return MM_NOMEM
-        r.page = <uint32_t *>p
-        r.cap = r.cap * 2 + 32
-    r.page[r.n] = pgno
-    r.n += 1
-    r.last = pgno
-    return MM_OK
 
 
 cdef void be32(uint32_t v, uint8_t *out) noexcept nogil:
@@ -601,16 +584,6 @@ cdef int commit_one(Region r, const TreeRef *t, uint8_t op, const uint8_t *k, si
         if st == MM_ABSENT or st == MM_EXISTS:
             return st
         relieve(r, st, need, "commit")
-
-
-cdef int validate(const mm_map *m, const ReadSet *reads, uint64_t s) noexcept nogil:
-    """Step 3, by page: a page freed or with a newer version may hold other keys than were read."""
-    cdef uint32_t i, e
-    for i in range(reads.n):
-        e = m.pt[reads.page[i]]
-        if e & MM_PT_BITS or mm_frame_at(m, e).ver > s:
-            return MM_CONFLICT
-    return MM_OK
 
 
 cdef TreeRef *ref_of(TreeRef *refs, uint32_t n, uint32_t tree) noexcept nogil:

@@ -1,8 +1,9 @@
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int32_t, int64_t
-from memora.engine.commit cimport ReadSet, TreeRef
+from memora.engine.commit cimport TreeRef
 from memora.engine.layout cimport mm_map
 from memora.engine.overlay cimport Node, Overlay
 from memora.engine.page cimport Entry
+from memora.engine.readset cimport ReadSet
 from memora.engine.region cimport Region
 
 
@@ -43,7 +44,6 @@ cdef class Transaction:
     cdef int c_insert(self, uint32_t tree, const uint8_t *k, size_t kn, const uint8_t *v, size_t vn) except -1
     cdef int c_insert_until(self, uint32_t tree, const uint8_t *k, size_t kn, const uint8_t *v, size_t vn, uint64_t expiry) except -1
     cdef int c_delete(self, uint32_t tree, const uint8_t *k, size_t kn) except -1
-    cpdef int64_t next_rowid(self, uint32_t tree) except? -1
     cpdef uint32_t create_tree(self) except 0
     cdef uint32_t create(self, uint32_t kind, const uint8_t *control, size_t n) except 0
     cpdef drop_tree(self, uint32_t tree)
@@ -51,41 +51,4 @@ cdef class Transaction:
     cpdef rollback_to(self, int savepoint)
 
 
-cdef class Cursor:
-    cdef const uint8_t *kp
-    cdef size_t kn
-    cdef const uint8_t *vp
-    cdef size_t vn
-    cdef uint64_t expiry
-    cdef readonly Transaction transaction
-    cdef readonly uint32_t tree
-    cdef uint64_t writes
-    cdef uint8_t *page          # copy of the leaf
-    cdef uint32_t pgno[16]
-    cdef uint32_t idx[16]
-    cdef uint32_t depth
-    cdef int32_t at             # slot in the copy
-    cdef int base               # 1: the base position stands on an entry
-    cdef Node *node             # overlay position, NULL: none
-    cdef int direction          # 1, -1; 0: nowhere
-    cdef int from_node          # the current entry is the overlay's
-    cdef uint8_t *keybuf        # key of the base entry
-    cdef size_t cap_key, base_kn
-    cdef uint8_t *valbuf
-    cdef uint64_t cap_val
-    cdef uint8_t *here          # copy of the current key
-    cdef size_t cap_here, here_n
-
-    cdef int ready(self) except -1
-    cdef int load_leaf(self, uint32_t level, uint32_t pgno, const uint8_t *k, size_t n, int mode) except -1
-    cdef int base_seek(self, const uint8_t *k, size_t n, int mode) except -1
-    cdef int base_step(self, int d) except -1
-    cdef int base_key(self) except -1
-    cdef int settle(self, int d) except -1
-    cdef int move(self, int d) except -1
-    cdef int c_seek(self, const uint8_t *k, size_t n) except -1
-    cdef int c_seek_before(self, const uint8_t *k, size_t n) except -1
-    cdef int c_first(self) except -1
-    cdef int c_last(self) except -1
-    cdef int c_next(self) except -1
-    cdef int c_prev(self) except -1
+cdef int observe(Transaction t, uint32_t tree, const uint8_t *k, size_t kn) except -1

@@ -37,7 +37,7 @@ from typing import Any, NamedTuple
 from memora import errors
 from memora.durations import seconds
 from memora.engine.codec import decode_value, encode_value
-from memora.engine.transaction import Cursor
+from memora.engine.cursor import Cursor
 
 READY, DELAYED, LEASED = b"\x01", b"\x02", b"\x03"
 STATES = {READY: "ready", DELAYED: "delayed", LEASED: "leased"}

@@ -2,7 +2,7 @@
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from memora.engine.codec cimport Buf
-from memora.engine.transaction cimport Cursor
+from memora.engine.cursor cimport Cursor
 from memora.sql.record cimport RecordSource, SlotSource, Source
 from memora.sql.runtime cimport Arena, Context, Expr, KeyTable, Op
 from memora.sql.types cimport Value

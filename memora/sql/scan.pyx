@@ -13,7 +13,7 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memcpy
 
 from memora.engine.codec cimport KEY_OK, KeyPart, buf_free, buf_init, key_next, key_null, key_prefix_end
-from memora.engine.transaction cimport Cursor
+from memora.engine.cursor cimport Cursor
 from memora.sql.record cimport RecordSource, SlotSource, Source, key_part_value, key_put, key_rowid, rowid_key
 from memora.sql.runtime cimport Arena, Context, Expr, KeyTable, Op, SortItem, make_item, sort_items
 from memora.sql.types cimport (

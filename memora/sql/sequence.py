@@ -1,6 +1,8 @@
 """AUTOINCREMENT: the table sqlite_sequence(name, seq), one row a table, with the largest rowid that it ever used."""
 from __future__ import annotations
 
+from memora.engine.rowids import next_rowid
+
 from .catalog import fold
 from .record import decode, encode
 from .writer import tree_items
@@ -40,7 +42,7 @@ class Counter:
     def end(self, transaction):
         if self.value != self.start or self.rowid is None:
             if self.rowid is None:
-                self.rowid = transaction.next_rowid(self.tree)
+                self.rowid = next_rowid(transaction, self.tree)
             transaction.put(self.tree, (self.rowid + (1 << 63)).to_bytes(8, "big"), encode([self.name, self.value]))
 
 

@@ -12,7 +12,9 @@ from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcmp, memcpy
 
 from memora.engine.codec cimport buf_free, buf_init
-from memora.engine.transaction cimport Cursor, Transaction
+from memora.engine.cursor cimport Cursor
+from memora.engine.rowids cimport next_rowid
+from memora.engine.transaction cimport Transaction
 from memora.sql.record cimport RecordSource, SlotSource, Source, key_put, key_rowid, record_encode, rowid_key
 from memora.sql.runtime cimport Arena, Context, Expr, Op
 from memora.sql.types cimport (
@@ -358,7 +360,7 @@ cdef class TableWriter:
                     self.new.rowid = v.u.i
                     given = True
             if not given:
-                self.new.rowid = self.context.transaction.next_rowid(self.tree)
+                self.new.rowid = next_rowid(self.context.transaction, self.tree)
                 if self.sequence is not None:
                     self.new.rowid = self.sequence.next(self.context.transaction, self.new.rowid)
             elif self.sequence is not None:

@@ -1,0 +1,361 @@
+"""Cursors: a position in one tree as a transaction sees it.
+
+READERS     A cursor keeps a private copy of one leaf and the way to it; at its end it goes up and down again, at the same S. It merges
+            the overlay in: its entry wins over the snapshot's. A write in the transaction makes its cursors seek again.
+"""
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int32_t, int64_t
+from libc.stdlib cimport free, malloc, realloc
+from libc.string cimport memcmp, memcpy
+from memora.engine.btree cimport value_bytes
+from memora.engine.commit cimport TreeRef
+from memora.engine.extents cimport extent_bytes
+from memora.engine.frames cimport Look, page_at, still_there
+from memora.engine.layout cimport *
+from memora.engine.overlay cimport Node, overlay_below, overlay_ceil, overlay_top
+from memora.engine.page cimport Entry, child_at, entry_at, search, value_at
+from memora.engine.readset cimport read_page
+from memora.engine.status cimport error
+from memora.engine.sync cimport *
+from memora.engine.transaction cimport Transaction
+
+from memora import errors
+
+cdef enum:
+    TRIES = 100000
+    AT_KEY = 0          # modes of a descent: the leaf of a key, the leftmost, the rightmost
+    LEFTMOST = 1
+    RIGHTMOST = 2
+
+
+cdef class Cursor:
+    """A position in one tree as a transaction sees it. Seek first; it must be sought again after a write."""
+
+    def __cinit__(self, Transaction transaction not None, uint32_t tree):
+        transaction.check()
+        self.transaction = transaction
+        self.tree = tree
+        self.page = <uint8_t *>malloc(MM_UNIT)
+        self.cap_key = 512
+        self.keybuf = <uint8_t *>malloc(self.cap_key)
+        self.cap_here = 512
+        self.here = <uint8_t *>malloc(self.cap_here)
+        if self.page == NULL or self.keybuf == NULL or self.here == NULL:
+            raise MemoryError("cursor: no private memory")
+
+    def __dealloc__(self):
+        free(self.page)
+        free(self.keybuf)
+        free(self.here)
+        free(self.valbuf)
+
+    cdef int ready(self) except -1:
+        self.transaction.check()
+        self.writes = self.transaction.writes
+        return 0
+
+    # ---- the snapshot's side
+
+    cdef int load_leaf(self, uint32_t level, uint32_t pgno, const uint8_t *k, size_t n, int mode) except -1:
+        """Descend from pgno at depth `level` to a leaf and copy it; `at` = slot of the first key >= k (or 0, or the last)."""
+        cdef Transaction t = self.transaction
+        cdef Look look
+        cdef uint32_t i, top = level, start = pgno, tries = 0
+        cdef int st, found
+        cdef mm_frame *p
+        while True:
+            if tries > TRIES or level >= MM_MAX_DEPTH:
+                raise error(t.m, MM_MOVED, "scan")
+            st = page_at(t.m, t.s, pgno, &look)
+            if st == MM_OK:
+                memcpy(self.page, look.page, MM_UNIT)       # judged before it is interpreted
+                st = MM_OK if still_there(&look) else MM_MOVED
+            if st:
+                tries += 1
+                t.alive()
+                level = top
+                pgno = start
+                continue
+            p = <mm_frame *>self.page
+            if p.tree != self.tree:
+                t.alive()
+                raise error(t.m, MM_NO_TREE if level == 0 else MM_MOVED, f"tree {self.tree}")
+            if mode == AT_KEY:
+                i = search(t.m, p, k, n, &found)
+            else:
+                found = 0
+                i = 0 if mode == LEFTMOST else p.count
+            self.pgno[level] = pgno
+            self.idx[level] = i + found if p.level else i
+            if p.level == 0:
+                self.depth = level
+                self.at = <int32_t>i
+                if not t.read_only and read_page(&t.reads, pgno):
+                    raise MemoryError("transaction: no private memory")
+                return 0
+            pgno = child_at(p, i + found)
+            level += 1
+
+    cdef int base_seek(self, const uint8_t *k, size_t n, int mode) except -1:
+        """mode AT_KEY: first entry >= k; LEFTMOST: the first; RIGHTMOST: one behind the last."""
+        cdef TreeRef *r = self.transaction.ref(self.tree)
+        self.base = 0
+        if r.root == 0:
+            self.at = 0
+            (<mm_frame *>self.page).count = 0
+            self.depth = 0
+            return 0
+        self.load_leaf(0, r.root, k, n, mode)
+        if mode != RIGHTMOST:
+            self.at -= 1
+            return self.base_step(1)
+        return 0
+
+    cdef int base_step(self, int d) except -1:
+        """Move the base position by one entry; base = 0 when it leaves the tree."""
+        cdef mm_frame *p = <mm_frame *>self.page
+        cdef Transaction t = self.transaction
+        cdef Look look
+        cdef uint32_t level, n, child, tries
+        self.at += d
+        while not 0 <= self.at < <int32_t>p.count:
+            level = self.depth
+            child = 0
+            while level:
+                level -= 1
+                for tries in range(TRIES):
+                    if page_at(t.m, t.s, self.pgno[level], &look) == MM_OK:
+                        n = mm_ld16(&look.page.count)
+                        if d > 0 and self.idx[level] < n:
+                            child = child_at(look.page, self.idx[level] + 1)
+                        elif d < 0 and self.idx[level] > 0:
+                            child = child_at(look.page, self.idx[level] - 1)
+                        else:
+                            child = 0
+                        if still_there(&look):
+                            break
+                    t.alive()
+                else:
+                    raise error(t.m, MM_MOVED, "scan")
+                if child:
+                    self.idx[level] += d
+                    break
+            if child == 0:
+                self.base = 0
+                self.at = <int32_t>p.count if d > 0 else -1
+                t.alive()
+                return 0
+            self.load_leaf(level + 1, child, NULL, 0, LEFTMOST if d > 0 else RIGHTMOST)
+            if d < 0:
+                self.at -= 1
+        self.base = 1
+        return self.base_key()
+
+    cdef int base_key(self) except -1:
+        """Put the key of the base entry together."""
+        cdef Entry e
+        cdef const uint8_t *rest
+        cdef void *q
+        cdef Transaction t = self.transaction
+        if entry_at(<mm_frame *>self.page, self.at, self.keybuf, &e):
+            raise error(t.m, MM_MOVED, "scan: a cell leaves its page")
+        self.base_kn = e.kn
+        if e.lk:
+            if e.lk > MM_KEY_MAX or e.lk <= MM_KEY_INLINE:
+                raise error(t.m, MM_MOVED, "scan: a key's length is damaged")
+            rest = extent_bytes(t.m, e.lg, e.lk - MM_KEY_INLINE)
+            if rest == NULL:
+                raise error(t.m, MM_MOVED, "scan: a key leaves the region")
+            if e.lk > self.cap_key:
+                q = realloc(self.keybuf, e.lk)
+                if q == NULL:
+                    raise MemoryError("cursor: no private memory")
+                self.keybuf = <uint8_t *>q
+                self.cap_key = e.lk
+            memcpy(self.keybuf + MM_KEY_INLINE, rest, e.lk - MM_KEY_INLINE)
+            self.base_kn = e.lk
+        return 0
+
+    # ---- both sides
+
+    cdef int settle(self, int d) except -1:
+        """Make the nearer of the two positions the current entry, passing over what is deleted or expired. 1, or 0 at the end."""
+        cdef Transaction t = self.transaction
+        cdef Node *n
+        cdef Entry e
+        cdef const uint8_t *p
+        cdef uint64_t size
+        cdef int c
+        cdef void *q
+        self.direction = d
+        while True:
+            n = self.node
+            if n == NULL and not self.base:
+                self.direction = 0
+                t.alive()
+                return 0
+            if n == NULL:
+                c = 1
+            elif not self.base:
+                c = -1
+            else:
+                c = memcmp(n.key, self.keybuf, n.kn if n.kn < self.base_kn else self.base_kn)
+                if c == 0:
+                    c = <int>(n.kn > self.base_kn) - <int>(n.kn < self.base_kn)
+                if c:
+                    c = (1 if c > 0 else -1) * d
+            if c <= 0:                                  # the overlay's entry is nearer, or hides the snapshot's
+                if n.op and n.op != MM_OP_DELETE and not t.expired(n.expiry):
+                    self.from_node = 1
+                    self.kp = n.key
+                    self.kn = n.kn
+                    self.vp = n.val
+                    self.vn = n.vn
+                    self.expiry = n.expiry
+                    break
+                if c == 0 and n.op:
+                    self.base_step(d)
+                elif c == 0:
+                    # rolled back to nothing: the snapshot's entry shows
+                    self.node = step_node(n, self.tree, d, t.o.head)
+                    continue
+                self.node = step_node(n, self.tree, d, t.o.head)
+                continue
+            if value_at(<mm_frame *>self.page, self.at, &e) or value_bytes(t.m, &e, &p, &size):
+                raise error(t.m, MM_MOVED, "scan: a value leaves its page or the region")
+            if t.expired(e.expiry):
+                self.base_step(d)
+                continue
+            self.from_node = 0
+            if e.vinfo & MM_V_EXT:
+                if size > self.cap_val:
+                    q = realloc(self.valbuf, size)
+                    if q == NULL:
+                        raise MemoryError("cursor: no private memory")
+                    self.valbuf = <uint8_t *>q
+                    self.cap_val = size
+                memcpy(self.valbuf, p, size)
+                p = self.valbuf
+            self.kp = self.keybuf
+            self.kn = self.base_kn
+            self.vp = p
+            self.vn = size
+            self.expiry = e.expiry
+            break
+        t.alive()
+        return 1
+
+    cdef int move(self, int d) except -1:
+        cdef Transaction t = self.transaction
+        cdef Node *n
+        cdef void *q
+        t.check()
+        if self.writes != t.writes:
+            raise errors.ProgrammingError("the transaction wrote since this cursor was positioned; seek again")
+        if self.direction == 0:
+            raise errors.ProgrammingError("the cursor stands nowhere; seek first")
+        if d != self.direction:
+            if self.kn > self.cap_here:
+                q = realloc(self.here, self.kn)
+                if q == NULL:
+                    raise MemoryError("cursor: no private memory")
+                self.here = <uint8_t *>q
+                self.cap_here = self.kn
+            memcpy(self.here, self.kp, self.kn)
+            self.here_n = self.kn
+            if d < 0:
+                return self.c_seek_before(self.here, self.here_n)
+            if not self.c_seek(self.here, self.here_n):
+                return 0
+            if self.kn != self.here_n or memcmp(self.kp, self.here, self.kn):
+                return 1
+        if self.from_node:
+            n = self.node
+            if self.base and n.kn == self.base_kn and memcmp(n.key, self.keybuf, n.kn) == 0:
+                self.base_step(d)
+            self.node = step_node(n, self.tree, d, t.o.head)
+        else:
+            self.base_step(d)
+        return self.settle(d)
+
+    cdef int c_seek(self, const uint8_t *k, size_t n) except -1:
+        """First key >= k: 1, or 0 at the end."""
+        self.ready()
+        self.base_seek(k, n, AT_KEY)
+        self.node = overlay_ceil(&self.transaction.o, self.tree, k, n) if self.transaction.has_overlay else NULL
+        return self.settle(1)
+
+    cdef int c_seek_before(self, const uint8_t *k, size_t n) except -1:
+        """Last key < k: 1, or 0 at the beginning."""
+        self.ready()
+        self.base_seek(k, n, AT_KEY)
+        if not self.base:
+            self.base_seek(NULL, 0, RIGHTMOST)
+        self.base_step(-1)
+        self.node = overlay_below(&self.transaction.o, self.tree, k, n) if self.transaction.has_overlay else NULL
+        return self.settle(-1)
+
+    cdef int c_first(self) except -1:
+        self.ready()
+        self.base_seek(NULL, 0, LEFTMOST)
+        self.node = overlay_ceil(&self.transaction.o, self.tree, <const uint8_t *>b"", 0) if self.transaction.has_overlay else NULL
+        return self.settle(1)
+
+    cdef int c_last(self) except -1:
+        self.ready()
+        self.base_seek(NULL, 0, RIGHTMOST)
+        self.base_step(-1)
+        self.node = overlay_top(&self.transaction.o, self.tree) if self.transaction.has_overlay else NULL
+        return self.settle(-1)
+
+    cdef int c_next(self) except -1:
+        return self.move(1)
+
+    cdef int c_prev(self) except -1:
+        return self.move(-1)
+
+    # ---- Python twins
+
+    def seek(self, bytes key not None) -> bool:
+        """Go to the first key >= key; False: there is none."""
+        return bool(self.c_seek(<const uint8_t *>PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key)))
+
+    def seek_before(self, bytes key not None) -> bool:
+        """Go to the last key < key; False: there is none."""
+        return bool(self.c_seek_before(<const uint8_t *>PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key)))
+
+    def first(self) -> bool:
+        return bool(self.c_first())
+
+    def last(self) -> bool:
+        return bool(self.c_last())
+
+    def next(self) -> bool:
+        return bool(self.c_next())
+
+    def prev(self) -> bool:
+        return bool(self.c_prev())
+
+    @property
+    def key(self) -> bytes:
+        if self.direction == 0:
+            raise errors.ProgrammingError("the cursor stands nowhere; seek first")
+        return PyBytes_FromStringAndSize(<const char *>self.kp, self.kn)
+
+    @property
+    def value(self) -> bytes:
+        if self.direction == 0:
+            raise errors.ProgrammingError("the cursor stands nowhere; seek first")
+        return PyBytes_FromStringAndSize(<const char *>self.vp, self.vn)
+
+    @property
+    def expiry_ns(self) -> int:
+        """Wall clock in ns at which the entry is gone, 0 = never."""
+        return self.expiry
+
+
+cdef inline Node *step_node(Node *n, uint32_t tree, int d, Node *head) noexcept nogil:
+    n = n.next[0] if d > 0 else n.prev
+    if n == NULL or n == head or n.tree != tree:
+        return NULL
+    return n

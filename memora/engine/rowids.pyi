@@ -1,0 +1,3 @@
+from memora.engine.transaction import Transaction
+
+def next_rowid(t: Transaction, tree: int) -> int: ...
