@@ -232,6 +232,7 @@ cdef class Region:
         m.slot = <mm_slot *>(m.slots + 4096)
         m.snap = <uint64_t *>(m.slots + 4096 + s.n_slots * sizeof(mm_slot))
         m.owner = m.snap + s.n_snaps
+        m.reserve = <mm_reserve *>(m.owner + s.n_snaps)
         m.durable = -1
         m.read_only = not writable
         self.unregistered = not slots_file.writable

@@ -48,7 +48,7 @@ def geometry(max_bytes, ring_bytes, slots, snaps) -> dict:
 
 def slots_bytes(slots, snaps) -> int:
     """The size of a slots file."""
-    return 4096 + slots * sizeof(mm_slot) + snaps * 16
+    return 4096 + slots * sizeof(mm_slot) + snaps * (16 + sizeof(mm_reserve))
 
 
 cdef void write_super(mm_super *s, dict g, bytes uuid, uint64_t incarnation, file_id):
