@@ -1,23 +1,29 @@
 """The benchmarks: they run, measure what they say, and tell the truth about what is missing. No time is asserted."""
 import collections
 import contextlib
+import ctypes
+import json
 import os
 import re
+import struct
 import subprocess
 import sys
+import uuid
 from pathlib import Path
 
 import pytest
 
+import memora
+
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from bench import caches, contest, keyspaces, messages, rows, ycsb  # noqa: E402
+from bench import caches, contest, keyspaces, messages, rows, seeds, ycsb  # noqa: E402
 
 
-def run(*arguments):
+def run(*arguments, **environment):
     found = subprocess.run([sys.executable, "-m", "bench", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=120,
-                           env={**os.environ, "PYTHONPATH": str(ROOT)})
+                           env={**os.environ, "PYTHONPATH": str(ROOT), **environment})
     assert found.returncode == 0, found.stderr
     return found.stdout
 
@@ -145,3 +151,42 @@ def test_ycsb_contenders_do_what_is_measured(constructor):
                         return txn.get(k)
                 return (side.db if c.name == "rocksdict" else side.kv)[k]
             assert [value(k) for k in (keys[0], keys[1], b"new", keys[3])] == [b"ab", b"written", b"written", b"ba"]
+
+
+def test_seeds_prints_its_tables_beside_the_floor_and_writes_them(tmp_path):
+    before = left_over()
+    output = run("seeds", "--iterations", "1300", "--json", str(tmp_path / "seeds.json"), CFLAGS="-O0 -g0")
+    found = json.loads((tmp_path / "seeds.json").read_text())
+    assert list(found["tables"]) == ["block", "record", "batch", "block by two", "record by two"]
+    for title, rows in found["tables"].items():
+        assert rows[0]["way"].startswith("C ") and rows[0]["times_floor"] == 1
+        assert len({row["way"] for row in rows}) == len(rows) and any(row["way"].startswith("memora ") for row in rows)
+        for row in rows:
+            assert row["iterations"] == (1280 if title == "batch" else 1300) and row["ns"] > 0
+            assert re.search(rf"^    {re.escape(row['way'])} +{row['iterations']} +{row['ns']:.2f} ns ", output, re.M)
+    assert left_over() == before
+
+
+def test_seeds_change_the_same_bytes(tmp_path):
+    """A way that counts nothing would be fast: each is run once over all records and looked at."""
+    with contextlib.ExitStack() as stack:
+        place = seeds.Place(stack, seeds.compiled_floor(tmp_path), tmp_path)
+        for address, step in ((place.private, seeds.WIDE), (place.mapped, seeds.WIDE), (place.sysv, seeds.WIDE)):
+            place.floor.count_records(address, 3 * seeds.RECORDS)
+            held = (ctypes.c_char * seeds.SIZE).from_address(address).raw
+            assert [struct.unpack_from("q", held, i * step + seeds.COUNT_WIDE) for i in range(seeds.RECORDS)] == [(3,)] * seeds.RECORDS
+            place.floor.copy_ints(address, (ctypes.c_int * 256)(*place.ints), 1)
+            assert ctypes.string_at(address, seeds.BLOCK_BYTES) == place.block
+        side = seeds.Side(stack, place.library, place.shared().name, stack.enter_context(region()), 1)
+        for name, way in side.ways("record"):
+            way()(2 * seeds.RECORDS)
+        counts = [struct.unpack_from("q", side.memory.buf, seeds.SIZE // 2 + i * seeds.WIDE + seeds.COUNT_WIDE) for i in range(seeds.RECORDS)]
+        assert counts == [(4,)] * seeds.RECORDS                                 # C's two and Python's two
+        assert side.memora.kv.get(b"count 1:255") == 2 and side.memora.kv.get(b"1:0") == bytes(seeds.WIDE)
+
+
+@contextlib.contextmanager
+def region():
+    name = f"shm:bench-{uuid.uuid4().hex[:12]}"
+    yield name
+    memora.remove(name)
