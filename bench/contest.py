@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 TMPFS = "/dev/shm"
+PREFIX = "memora-bench"          # of all that a run has there; its pid follows
 
 
 @dataclasses.dataclass
@@ -49,7 +50,7 @@ def entered(constructors: Iterable[Callable], stack: contextlib.ExitStack, say: 
     """The contenders that are installed, each made in a directory of its own that goes at the end; says which are not."""
     made = []
     for constructor in constructors:
-        directory = tempfile.mkdtemp(prefix="memora-bench-", dir=TMPFS)
+        directory = tempfile.mkdtemp(prefix=f"{PREFIX}-{os.getpid()}-", dir=TMPFS)
         stack.callback(shutil.rmtree, directory, ignore_errors=True)
         try:
             contender = constructor(directory)

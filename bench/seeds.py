@@ -115,7 +115,7 @@ class Place:
         return self.module
 
     def shared(self):
-        made = shared_memory.SharedMemory(create=True, size=SIZE, name=f"memora-bench-{uuid.uuid4().hex[:12]}")
+        made = shared_memory.SharedMemory(create=True, size=SIZE, name=f"{contest.PREFIX}-{os.getpid()}-{uuid.uuid4().hex[:12]}")
         self.stack.callback(made.unlink)
         self.stack.callback(made.close)
         return made
@@ -605,7 +605,7 @@ def lines(title, results):
 def run(settings, stack, say):
     """Yields lines, a table at a time; writes settings.json, if it names a file."""
     import memora
-    directory = tempfile.mkdtemp(prefix="memora-bench-", dir=contest.TMPFS)
+    directory = tempfile.mkdtemp(prefix=f"{contest.PREFIX}-{os.getpid()}-", dir=contest.TMPFS)
     stack.callback(shutil.rmtree, directory, ignore_errors=True)
     library = compiled_floor(directory)
     place = Place(stack, library, directory)
