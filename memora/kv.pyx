@@ -113,27 +113,26 @@ cdef class Space:
                 return default
             if st == MM_NO_TREE:
                 raise error(m, st, f"{self.name!r}")
-        return self.read_registered(k, kn, default)
+        return self._registered(PyBytes_FromStringAndSize(<const char *>k, kn), default)
 
     cdef void visit(self, const Look *look, uint32_t slot) noexcept:
         """Mark an entry of a bounded tree as used: one relaxed bit, written only when it is not set."""
         cdef mm_map *m = &self.region.m
         cdef uint64_t bit
-        if self.t.kind == MM_ROOT_BOUNDED:
+        if self.t.kind == MM_ROOT_BOUNDED and not m.read_only:
             bit = <uint64_t>1 << (slot & 63)
             if not mm_ld64r(&m.vis[look.pgno]) & bit:
                 mm_or64r(&m.vis[look.pgno], bit)
 
-    cdef object read_registered(self, const uint8_t *k, size_t kn, object default):
-        cdef Transaction t = Transaction(self.region, read_only=True)
-        cdef const uint8_t *v
-        cdef size_t n
-        try:
-            if t.c_get(self.t.tree, k, kn, &v, &n):
+    def _registered(self, bytes key, default):
+        """The same in a transaction: for a key whose page changes all the time."""
+        def work(Transaction t):
+            cdef const uint8_t *v
+            cdef size_t n
+            if t.c_get(self.t.tree, <const uint8_t *><char *>key, len(key), &v, &n):
                 return decode_value_object(v, n, self.pickle)
             return default
-        finally:
-            t.rollback()
+        return self.store.reading(work)
 
     def get(self, key, default=None):
         """The value of a key, or default."""
@@ -238,25 +237,24 @@ cdef class Space:
 
     def get_many(self, keys) -> dict:
         """The keys that are there, with their values, all at one commit."""
-        cdef Transaction t = self.transaction
-        cdef Buf b
-        cdef const uint8_t *v
-        cdef size_t n
-        if t is None:
-            t = Transaction(self.region, read_only=True)
-        buf_init(&b)
-        out = {}
-        try:
-            for key in keys:
-                b.n = 0
-                encode_key_object(key, &b)
-                if t.c_get(self.t.tree, b.p, b.n, &v, &n):
-                    out[key] = decode_value_object(v, n, self.pickle)
-        finally:
-            buf_free(&b)
-            if self.transaction is None:
-                t.rollback()
-        return out
+        wanted = list(keys)
+
+        def work(Transaction t):
+            cdef Buf b
+            cdef const uint8_t *v
+            cdef size_t n
+            buf_init(&b)
+            out = {}
+            try:
+                for key in wanted:
+                    b.n = 0
+                    encode_key_object(key, &b)
+                    if t.c_get(self.t.tree, b.p, b.n, &v, &n):
+                        out[key] = decode_value_object(v, n, self.pickle)
+            finally:
+                buf_free(&b)
+            return out
+        return work(self.transaction) if self.transaction is not None else self.store.reading(work)
 
     def put_many(self, pairs, uint64_t expiry_ns=0):
         """Set all keys of a mapping, or of (key, value) pairs, in one commit."""
@@ -291,7 +289,7 @@ cdef class Space:
     def _scan(self, start, stop, prefix, bint reverse, limit, bint values):
         cdef Transaction t = self.transaction
         cdef Cursor c
-        cdef int more
+        cdef int more, tries = 0
         cdef bytes low = b"", high = None
         left = -1 if limit is None else limit
         if prefix is not None:
@@ -307,13 +305,22 @@ cdef class Space:
         if t is None:
             t = Transaction(self.region, read_only=True)
         try:
-            c = Cursor(t, self.t.tree)
-            if not reverse:
-                more = c.c_seek(<const uint8_t *><char *>low, len(low))
-            elif high is None:
-                more = c.c_last()
-            else:
-                more = c.c_seek_before(<const uint8_t *><char *>high, len(high))
+            while True:
+                try:
+                    c = Cursor(t, self.t.tree)
+                    if not reverse:
+                        more = c.c_seek(<const uint8_t *><char *>low, len(low))
+                    elif high is None:
+                        more = c.c_last()
+                    else:
+                        more = c.c_seek_before(<const uint8_t *><char *>high, len(high))
+                    break
+                except errors.SnapshotTooOld:       # nothing was handed out yet
+                    tries += 1
+                    if tries == self.store.patience or self.transaction is not None:
+                        raise
+                    t.rollback()
+                    t = Transaction(self.region, read_only=True)
             while more and left:
                 if reverse:
                     if c.key < low:
@@ -346,22 +353,15 @@ cdef class Space:
 
     def __len__(self) -> int:
         """Exact, by counting: takes time in proportion to the space."""
-        cdef Transaction t = self.transaction
-        cdef Cursor c
-        cdef int more
-        cdef int64_t n = 0
-        if t is None:
-            t = Transaction(self.region, read_only=True)
-        try:
-            c = Cursor(t, self.t.tree)
-            more = c.c_first()
+        def work(Transaction t):
+            cdef Cursor c = Cursor(t, self.t.tree)
+            cdef int more = c.c_first()
+            cdef int64_t n = 0
             while more:
                 n += 1
                 more = c.c_next()
             return n
-        finally:
-            if self.transaction is None:
-                t.rollback()
+        return work(self.transaction) if self.transaction is not None else self.store.reading(work)
 
     def clear(self):
         """Remove every key, in commits of at most 1000."""

@@ -74,6 +74,7 @@ class Tx:
 
     def __init__(self, database, isolation: str = "serializable", read_only: bool = False):
         self._database = database
+        database._store.hold()
         self._txn = database._store.begin(read_only=read_only, isolation=isolation)
         self._session = None
         self._committed = None

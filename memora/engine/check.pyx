@@ -15,7 +15,14 @@ from memora.engine.region cimport Region, take_lock
 from memora.engine.sync cimport *
 from memora.engine.wal cimport ring_out
 
+import contextlib
 import os.path
+import time
+
+from memora import errors
+
+cdef enum:
+    STILL_TRIES = 200       # walks of a read-only process that hopes that nothing moves
 
 
 cdef class _Walk:
@@ -161,7 +168,35 @@ cdef class _Walk:
 
 
 def check(Region region not None) -> list:
-    """Every broken invariant of the region as a line of text; an empty list is a clean region."""
+    """Every broken invariant of the region as a line of text; an empty list is a clean region.
+
+    It takes the commit lock. A read-only process cannot, and walks until nothing moved meanwhile; OperationalError: it always did.
+    """
+    cdef mm_hot before
+    cdef int tries
+    region.use()
+    if not region.m.read_only:
+        take_lock(region, 60000000000)
+        try:
+            return _walk(region)
+        finally:
+            lock_release(&region.m)
+    for tries in range(STILL_TRIES):
+        memcpy(&before, region.m.hot, sizeof(before))
+        mm_fence()
+        if before.lock == 0 and mm_ld64(&region.m.desc.state) == 0:
+            bad = None
+            with contextlib.suppress(Exception):        # what moves under the walk may look like anything
+                bad = _walk(region)
+            mm_fence()
+            if memcmp(&before, region.m.hot, sizeof(before)) == 0 and bad is not None:
+                return bad
+        time.sleep(0.01)
+    raise errors.OperationalError(f"region {region.name!r}: it changes all the time, or a commit was left half done, and a read-only process "
+                                  "cannot take the commit lock to check it; check it from one that may write")
+
+
+cdef list _walk(Region region):
     cdef mm_map *m
     cdef _Walk w = _Walk()
     cdef mm_frame *p
@@ -174,168 +209,163 @@ def check(Region region not None) -> list:
     cdef mm_record r
     cdef mm_bigref big
     cdef mm_op op
-    region.use()
     m = &region.m
     w.m = m
     w.bad = []
     w.frames = {}
     w.pages = {}
     w.extents = {}
-    take_lock(region, 60000000000)
-    try:
-        if not 3 <= m.hot.page_high <= m.cap_pages or not 3 <= m.hot.n_units <= m.cap_units:
-            w.say(f"{m.hot.page_high} page numbers, {m.hot.n_units} units; the region was made for {m.cap_pages} and {m.cap_units}")
-            return w.bad
-        if m.desc.state:
-            w.say(f"a descriptor of commit {m.desc.state} is sealed and not performed")
-        w.tree(MM_TREE_ROOTS, MM_PG_ROOTS, "roots")
-        # trees
-        trees = {}
-        met = set()
-        todo = [MM_PG_ROOTS]
-        while todo:
-            n = todo.pop()
-            if not 0 < n < m.hot.page_high or n in met:
-                continue
-            met.add(n)
-            if m.pt[n] & MM_PT_BITS or m.pt[n] >= m.hot.n_units:
-                continue
-            p = mm_frame_at(m, m.pt[n])
-            if p.level:
-                todo.extend([child_at(p, i) for i in range(p.count + 1)])
-                continue
-            for i in range(p.count):
-                if entry_at(p, i, kb, &e) or e.kn != 4 or e.vn != sizeof(root):
-                    w.say(f"roots: slot {i} of page {n} is no row of a tree")
-                    continue
-                memcpy(&root, e.val, sizeof(root))
-                trees[int.from_bytes((<char *>kb)[:4], "big")] = (root.root, root.control, root.kind)
-        for tree, (rootno, control, kind) in sorted(trees.items()):
-            total, count = w.tree(tree, rootno, f"tree {tree}")
-            if control:
-                w.claim_extent(control, sizeof(mm_control), f"control of tree {tree}")
-                c = <mm_control *>extent_bytes(m, control, sizeof(mm_control))
-                if c == NULL:
-                    continue
-                if kind == MM_ROOT_BOUNDED:
-                    if c.bytes != total + 32 * count or c.entries != count:
-                        w.say(f"tree {tree}: control says {c.bytes} bytes, {c.entries} entries; found {total + 32 * count} and {count}")
-                    if c.bytes > c.max_bytes:
-                        w.say(f"tree {tree}: {c.bytes} bytes, bound {c.max_bytes}")
-                elif kind == MM_ROOT_TOPIC:
-                    w.claim_extent(<uint32_t>c.ring_granule, c.ring_bytes, f"ring of topic {tree}")
-                    if c.head - c.tail > c.ring_bytes or c.tail_seq > c.head_seq:
-                        w.say(f"topic {tree}: tail {c.tail}, head {c.head} in a ring of {c.ring_bytes}")
-            elif kind != MM_ROOT_TREE:
-                w.say(f"tree {tree} of kind {kind} has no control extent")
-        if len(trees) + 1 != m.hot.n_trees:
-            w.say(f"{len(trees)} trees, the count says {m.hot.n_trees - 1}")
-        # retired versions
-        for name, head, tail, count in (("limbo", m.hot.limbo_head, m.hot.limbo_tail, m.hot.limbo_count),
-                                        ("pinned", m.hot.pinned_head, m.hot.pinned_tail, m.hot.pinned_count)):
-            seen = 0
-            f = head
-            last = 0
-            while f:
-                if not w.claim_frame(f, name):
-                    break
-                p = mm_frame_at(m, f)
-                if p.retired == 0 or p.retired > m.hot.commit_seq or p.ver >= p.retired:
-                    w.say(f"{name} list: frame {f} has ver {p.ver}, retired {p.retired}")
-                if not 0 < p.pgno < m.hot.page_high or (m.pt[p.pgno] & MM_PT_BITS) == MM_PT_LINK:
-                    w.say(f"frames(5): {name} list: frame {f} is a version of page {p.pgno}, whose number is free")
-                seen += 1
-                last = f
-                f = p.link
-            if seen != count or last != tail:
-                w.say(f"{name} list: {seen} frames ending at {last}; the words say {count} ending at {tail}")
-        seen = 0
-        f = m.hot.free_head
-        while f:
-            if not w.claim_frame(f, "free"):
-                break
-            seen += 1
-            f = mm_frame_at(m, f).link
-        if seen != m.hot.free_count:
-            w.say(f"free list: {seen} frames; the count says {m.hot.free_count}")
-        # page numbers
-        seen = 0
-        pg = m.hot.page_free_head
-        while pg:
-            if pg >= m.hot.page_high or (m.pt[pg] & MM_PT_BITS) != MM_PT_LINK or pg in w.pages:
-                w.say(f"list of free page numbers: {pg} is not free")
-                break
-            w.pages[pg] = "free"
-            seen += 1
-            pg = m.pt[pg] & MM_PT_MASK
-        if seen != m.hot.page_free_count:
-            w.say(f"list of free page numbers: {seen}; the count says {m.hot.page_free_count}")
-        for pg in range(1, m.hot.page_high):
-            if pg not in w.pages:
-                if m.pt[pg] & MM_PT_BITS == MM_PT_FREED and (m.pt[pg] & MM_PT_MASK) < m.hot.n_units:
-                    w.chain(pg, mm_frame_at(m, m.pt[pg] & MM_PT_MASK))
-                else:
-                    w.say(f"page {pg} is neither in a tree nor free (pt {m.pt[pg]:#x}): leaked")
-        # extents
-        g = m.hot.xlimbo_head
-        seen = 0
-        while g:
-            if extent_bytes(m, g, 0) == NULL or g in w.extents:
-                w.say(f"list of retired extents: {g} is in use or outside the region")
-                break
-            w.extents[g] = (mm_extent_at(m, g).granules, "retired")
-            seen += 1
-            g = mm_extent_at(m, g).link
-        if seen != m.hot.xlimbo_count:
-            w.say(f"list of retired extents: {seen}; the count says {m.hot.xlimbo_count}")
-        # log
-        pos = m.hot.ring_tail
-        commit = m.hot.tail_commit
-        while pos < m.hot.ring_head:
-            ring_out(m.ring, m.ring_bytes, pos, &r, sizeof(r))
-            if r.len < sizeof(r) or r.len & 7 or pos + r.len > m.hot.ring_head or r.lsn != pos or r.commit != commit:
-                w.say(f"wal(4): the record at {pos} says lsn {r.lsn}, {r.len} bytes, commit {r.commit}; expected commit {commit}")
-                break
-            if r.flags & MM_REC_BIG:
-                ring_out(m.ring, m.ring_bytes, pos + sizeof(r), &big, sizeof(big))
-                w.claim_extent(big.granule, big.nbytes, f"record of commit {r.commit}")
-            pos += r.len
-            commit += 1
-        if pos == m.hot.ring_head and commit != m.hot.commit_seq + 1:
-            w.say(f"wal(4): the log ends with commit {commit - 1}, the newest commit is {m.hot.commit_seq}")
-        # every granule once
-        free_granules = 0
-        for order in range(MM_X_ORDERS):
-            g = m.hot.xfree[order]
-            before = 0
-            while g:
-                if <uint64_t>g + (<uint64_t>1 << order) > m.hot.n_units * MM_PER_UNIT or g in w.extents:
-                    w.say(f"free block {g} of order {order} is in use or outside the region")
-                    break
-                if m.xmap[g] != (MM_X_FREE | order) or (<uint32_t *>(m.data + <uint64_t>g * MM_GRANULE))[1] != before:
-                    w.say(f"extents: free block {g} of order {order}: map {m.xmap[g]:#x}")
-                w.extents[g] = (1 << order, "free")
-                free_granules += 1 << order
-                before = g
-                g = (<uint32_t *>(m.data + <uint64_t>g * MM_GRANULE))[0]
-        if free_granules != m.hot.x_free:
-            w.say(f"{free_granules} free granules; the count says {m.hot.x_free}")
-        end = 0
-        total = 0
-        for start in sorted(w.extents):
-            if start < end:
-                w.say(f"extents overlap at granule {start}: {w.extents[start][1]}")
-            end = start + w.extents[start][0]
-            if end > m.hot.n_units * MM_PER_UNIT:
-                w.say(f"extent {start} of {end - start} granules ({w.extents[start][1]}) leaves the region")
-                break
-            total += w.extents[start][0]
-            if any([(u in w.frames) for u in range(start // 4, (end + 3) // 4)]):
-                w.say(f"extents(1): extent {start} lies in units that are frames")
-        if total != m.hot.n_granules:
-            w.say(f"extents: {total} granules accounted for, {m.hot.n_granules} exist: leaked")
-        if len(w.frames) != m.hot.n_frames or m.hot.n_frames + m.hot.n_granules // MM_PER_UNIT != m.hot.n_units - 1:
-            w.say(f"frames: {len(w.frames)} accounted for, {m.hot.n_frames} exist of {m.hot.n_units} units: leaked")
+    if not 3 <= m.hot.page_high <= m.cap_pages or not 3 <= m.hot.n_units <= m.cap_units:
+        w.say(f"{m.hot.page_high} page numbers, {m.hot.n_units} units; the region was made for {m.cap_pages} and {m.cap_units}")
         return w.bad
-    finally:
-        lock_release(m)
+    if m.desc.state:
+        w.say(f"a descriptor of commit {m.desc.state} is sealed and not performed")
+    w.tree(MM_TREE_ROOTS, MM_PG_ROOTS, "roots")
+    # trees
+    trees = {}
+    met = set()
+    todo = [MM_PG_ROOTS]
+    while todo:
+        n = todo.pop()
+        if not 0 < n < m.hot.page_high or n in met:
+            continue
+        met.add(n)
+        if m.pt[n] & MM_PT_BITS or m.pt[n] >= m.hot.n_units:
+            continue
+        p = mm_frame_at(m, m.pt[n])
+        if p.level:
+            todo.extend([child_at(p, i) for i in range(p.count + 1)])
+            continue
+        for i in range(p.count):
+            if entry_at(p, i, kb, &e) or e.kn != 4 or e.vn != sizeof(root):
+                w.say(f"roots: slot {i} of page {n} is no row of a tree")
+                continue
+            memcpy(&root, e.val, sizeof(root))
+            trees[int.from_bytes((<char *>kb)[:4], "big")] = (root.root, root.control, root.kind)
+    for tree, (rootno, control, kind) in sorted(trees.items()):
+        total, count = w.tree(tree, rootno, f"tree {tree}")
+        if control:
+            w.claim_extent(control, sizeof(mm_control), f"control of tree {tree}")
+            c = <mm_control *>extent_bytes(m, control, sizeof(mm_control))
+            if c == NULL:
+                continue
+            if kind == MM_ROOT_BOUNDED:
+                if c.bytes != total + 32 * count or c.entries != count:
+                    w.say(f"tree {tree}: control says {c.bytes} bytes, {c.entries} entries; found {total + 32 * count} and {count}")
+                if c.bytes > c.max_bytes:
+                    w.say(f"tree {tree}: {c.bytes} bytes, bound {c.max_bytes}")
+            elif kind == MM_ROOT_TOPIC:
+                w.claim_extent(<uint32_t>c.ring_granule, c.ring_bytes, f"ring of topic {tree}")
+                if c.head - c.tail > c.ring_bytes or c.tail_seq > c.head_seq:
+                    w.say(f"topic {tree}: tail {c.tail}, head {c.head} in a ring of {c.ring_bytes}")
+        elif kind != MM_ROOT_TREE:
+            w.say(f"tree {tree} of kind {kind} has no control extent")
+    if len(trees) + 1 != m.hot.n_trees:
+        w.say(f"{len(trees)} trees, the count says {m.hot.n_trees - 1}")
+    # retired versions
+    for name, head, tail, count in (("limbo", m.hot.limbo_head, m.hot.limbo_tail, m.hot.limbo_count),
+                                    ("pinned", m.hot.pinned_head, m.hot.pinned_tail, m.hot.pinned_count)):
+        seen = 0
+        f = head
+        last = 0
+        while f:
+            if not w.claim_frame(f, name):
+                break
+            p = mm_frame_at(m, f)
+            if p.retired == 0 or p.retired > m.hot.commit_seq or p.ver >= p.retired:
+                w.say(f"{name} list: frame {f} has ver {p.ver}, retired {p.retired}")
+            if not 0 < p.pgno < m.hot.page_high or (m.pt[p.pgno] & MM_PT_BITS) == MM_PT_LINK:
+                w.say(f"frames(5): {name} list: frame {f} is a version of page {p.pgno}, whose number is free")
+            seen += 1
+            last = f
+            f = p.link
+        if seen != count or last != tail:
+            w.say(f"{name} list: {seen} frames ending at {last}; the words say {count} ending at {tail}")
+    seen = 0
+    f = m.hot.free_head
+    while f:
+        if not w.claim_frame(f, "free"):
+            break
+        seen += 1
+        f = mm_frame_at(m, f).link
+    if seen != m.hot.free_count:
+        w.say(f"free list: {seen} frames; the count says {m.hot.free_count}")
+    # page numbers
+    seen = 0
+    pg = m.hot.page_free_head
+    while pg:
+        if pg >= m.hot.page_high or (m.pt[pg] & MM_PT_BITS) != MM_PT_LINK or pg in w.pages:
+            w.say(f"list of free page numbers: {pg} is not free")
+            break
+        w.pages[pg] = "free"
+        seen += 1
+        pg = m.pt[pg] & MM_PT_MASK
+    if seen != m.hot.page_free_count:
+        w.say(f"list of free page numbers: {seen}; the count says {m.hot.page_free_count}")
+    for pg in range(1, m.hot.page_high):
+        if pg not in w.pages:
+            if m.pt[pg] & MM_PT_BITS == MM_PT_FREED and (m.pt[pg] & MM_PT_MASK) < m.hot.n_units:
+                w.chain(pg, mm_frame_at(m, m.pt[pg] & MM_PT_MASK))
+            else:
+                w.say(f"page {pg} is neither in a tree nor free (pt {m.pt[pg]:#x}): leaked")
+    # extents
+    g = m.hot.xlimbo_head
+    seen = 0
+    while g:
+        if extent_bytes(m, g, 0) == NULL or g in w.extents:
+            w.say(f"list of retired extents: {g} is in use or outside the region")
+            break
+        w.extents[g] = (mm_extent_at(m, g).granules, "retired")
+        seen += 1
+        g = mm_extent_at(m, g).link
+    if seen != m.hot.xlimbo_count:
+        w.say(f"list of retired extents: {seen}; the count says {m.hot.xlimbo_count}")
+    # log
+    pos = m.hot.ring_tail
+    commit = m.hot.tail_commit
+    while pos < m.hot.ring_head:
+        ring_out(m.ring, m.ring_bytes, pos, &r, sizeof(r))
+        if r.len < sizeof(r) or r.len & 7 or pos + r.len > m.hot.ring_head or r.lsn != pos or r.commit != commit:
+            w.say(f"wal(4): the record at {pos} says lsn {r.lsn}, {r.len} bytes, commit {r.commit}; expected commit {commit}")
+            break
+        if r.flags & MM_REC_BIG:
+            ring_out(m.ring, m.ring_bytes, pos + sizeof(r), &big, sizeof(big))
+            w.claim_extent(big.granule, big.nbytes, f"record of commit {r.commit}")
+        pos += r.len
+        commit += 1
+    if pos == m.hot.ring_head and commit != m.hot.commit_seq + 1:
+        w.say(f"wal(4): the log ends with commit {commit - 1}, the newest commit is {m.hot.commit_seq}")
+    # every granule once
+    free_granules = 0
+    for order in range(MM_X_ORDERS):
+        g = m.hot.xfree[order]
+        before = 0
+        while g:
+            if <uint64_t>g + (<uint64_t>1 << order) > m.hot.n_units * MM_PER_UNIT or g in w.extents:
+                w.say(f"free block {g} of order {order} is in use or outside the region")
+                break
+            if m.xmap[g] != (MM_X_FREE | order) or (<uint32_t *>(m.data + <uint64_t>g * MM_GRANULE))[1] != before:
+                w.say(f"extents: free block {g} of order {order}: map {m.xmap[g]:#x}")
+            w.extents[g] = (1 << order, "free")
+            free_granules += 1 << order
+            before = g
+            g = (<uint32_t *>(m.data + <uint64_t>g * MM_GRANULE))[0]
+    if free_granules != m.hot.x_free:
+        w.say(f"{free_granules} free granules; the count says {m.hot.x_free}")
+    end = 0
+    total = 0
+    for start in sorted(w.extents):
+        if start < end:
+            w.say(f"extents overlap at granule {start}: {w.extents[start][1]}")
+        end = start + w.extents[start][0]
+        if end > m.hot.n_units * MM_PER_UNIT:
+            w.say(f"extent {start} of {end - start} granules ({w.extents[start][1]}) leaves the region")
+            break
+        total += w.extents[start][0]
+        if any([(u in w.frames) for u in range(start // 4, (end + 3) // 4)]):
+            w.say(f"extents(1): extent {start} lies in units that are frames")
+    if total != m.hot.n_granules:
+        w.say(f"extents: {total} granules accounted for, {m.hot.n_granules} exist: leaked")
+    if len(w.frames) != m.hot.n_frames or m.hot.n_frames + m.hot.n_granules // MM_PER_UNIT != m.hot.n_units - 1:
+        w.say(f"frames: {len(w.frames)} accounted for, {m.hot.n_frames} exist of {m.hot.n_units} units: leaked")
+    return w.bad

@@ -1,4 +1,5 @@
 from libc.stdint cimport uint8_t, uint32_t, uint64_t, int32_t
+from memora.engine.frames cimport Look
 from memora.engine.overlay cimport Node
 from memora.engine.transaction cimport Transaction
 
@@ -13,6 +14,7 @@ cdef class Cursor:
     cdef readonly uint32_t tree
     cdef uint64_t writes
     cdef uint8_t *page          # copy of the leaf
+    cdef Look look              # where it was
     cdef uint32_t pgno[16]
     cdef uint32_t idx[16]
     cdef uint32_t depth

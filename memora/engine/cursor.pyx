@@ -1,7 +1,8 @@
 """Cursors: a position in one tree as a transaction sees it.
 
 READERS     A cursor keeps a private copy of one leaf and the way to it; at its end it goes up and down again, at the same S. It merges
-            the overlay in: its entry wins over the snapshot's. A write in the transaction makes its cursors seek again.
+            the overlay in: its entry wins over the snapshot's. A write in the transaction makes its cursors seek again. For a reader
+            that announced nothing each page is judged when it is copied, and the leaf again when one of its extents was.
 """
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int32_t, int64_t
@@ -76,6 +77,8 @@ cdef class Cursor:
                 level = top
                 pgno = start
                 continue
+            if t.entry < 0:
+                t.stands(&look)
             p = <mm_frame *>self.page
             if p.tree != self.tree:
                 t.alive()
@@ -90,6 +93,7 @@ cdef class Cursor:
             if p.level == 0:
                 self.depth = level
                 self.at = <int32_t>i
+                self.look = look
                 if not t.read_only and read_page(&t.reads, pgno):
                     raise MemoryError("transaction: no private memory")
                 return 0
@@ -137,13 +141,16 @@ cdef class Cursor:
                     t.alive()
                 else:
                     raise error(t.m, MM_MOVED, "scan")
+                if t.entry < 0:
+                    t.stands(&look)
                 if child:
                     self.idx[level] += d
                     break
             if child == 0:
                 self.base = 0
                 self.at = <int32_t>p.count if d > 0 else -1
-                t.alive()
+                if t.entry >= 0:
+                    t.alive()
                 return 0
             self.load_leaf(level + 1, child, NULL, 0, LEFTMOST if d > 0 else RIGHTMOST)
             if d < 0:
@@ -174,6 +181,8 @@ cdef class Cursor:
                 self.cap_key = e.lk
             memcpy(self.keybuf + MM_KEY_INLINE, rest, e.lk - MM_KEY_INLINE)
             self.base_kn = e.lk
+            if t.entry < 0:
+                t.stands(&self.look)
         return 0
 
     # ---- both sides
@@ -192,7 +201,8 @@ cdef class Cursor:
             n = self.node
             if n == NULL and not self.base:
                 self.direction = 0
-                t.alive()
+                if t.entry >= 0:
+                    t.alive()
                 return 0
             if n == NULL:
                 c = 1
@@ -236,13 +246,16 @@ cdef class Cursor:
                     self.cap_val = size
                 memcpy(self.valbuf, p, size)
                 p = self.valbuf
+                if t.entry < 0:
+                    t.stands(&self.look)
             self.kp = self.keybuf
             self.kn = self.base_kn
             self.vp = p
             self.vn = size
             self.expiry = e.expiry
             break
-        t.alive()
+        if t.entry >= 0:
+            t.alive()
         return 1
 
     cdef int move(self, int d) except -1:

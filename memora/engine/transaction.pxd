@@ -1,5 +1,6 @@
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int32_t, int64_t
 from memora.engine.commit cimport TreeRef
+from memora.engine.frames cimport Look
 from memora.engine.layout cimport mm_map
 from memora.engine.overlay cimport Node, Overlay
 from memora.engine.page cimport Entry
@@ -22,7 +23,7 @@ cdef class Transaction:
     cdef uint64_t s             # the snapshot
     cdef uint64_t word          # the announced word; anything else there means revoked
     cdef uint64_t now           # wall clock of the snapshot in ns, 0 = not asked yet
-    cdef int64_t entry
+    cdef int64_t entry          # snapshot word; -1: unregistered
     cdef uint32_t epoch
     cdef Overlay o
     cdef bint has_overlay
@@ -45,6 +46,8 @@ cdef class Transaction:
     cdef int check(self) except -1
     cdef int writable(self) except -1
     cdef int alive(self) except -1
+    cdef int stands(self, const Look *look) except -1
+    cdef int overtaken(self) except -1
     cdef uint64_t wall(self) noexcept
     cdef TreeRef *ref(self, uint32_t tree) except NULL
     cdef int keep(self, const uint8_t *p, uint64_t n) except -1

@@ -6,6 +6,9 @@ Nothing is locked between two calls. After fork() it belongs to the parent only.
 
 READERS     Every read goes through page_at at S and copies what it returns; the announced word is compared with the one stored
             before anything read is handed out: another value means that the snapshot was revoked (SnapshotTooOld).
+            An unregistered reader (region.pyx) announces nothing. Each page that it used, and each page whose extents it copied, must
+            still have been the version at S afterwards: it is the page's newest, or gc_floor has not passed S (stands). Else
+            SnapshotTooOld: Store.reading and the faces begin again at a newer S while no row was handed out.
 """
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int32_t, int64_t
@@ -14,7 +17,7 @@ from libc.string cimport memcmp, memcpy, memset
 from memora.engine.btree cimport find, value_bytes
 from memora.engine.commit cimport TreeRef, commit_all, read_roots
 from memora.engine.extents cimport extent_bytes
-from memora.engine.frames cimport Look, page_at, still_there
+from memora.engine.frames cimport Look, page_at, still_there, unregistered_ok
 from memora.engine.layout cimport *
 from memora.engine.overlay cimport (Node, Overlay, overlay_act, overlay_below, overlay_ceil, overlay_find, overlay_free, overlay_init,
                                     overlay_set, overlay_top, overlay_undo)
@@ -39,6 +42,15 @@ cdef class Transaction:
         self.region = region
         self.m = &region.m
         region.use()
+        self.read_only = read_only or self.m.read_only
+        self.snapshot_isolation = snapshot
+        self.timeout_ns = <uint64_t>(timeout_s * 1e9)
+        self.epoch = region.epoch
+        if self.m.unregistered:
+            self.entry = -1
+            self.s = mm_ld64(&self.m.hot.commit_seq)
+            self.closed = False
+            return
         self.entry = region.snapshot_entry()
         self.s = announce(self.m, <uint32_t>self.entry)
         if self.s == ~<uint64_t>0:
@@ -46,17 +58,14 @@ cdef class Transaction:
             raise errors.CorruptionError(f"region {region.name!r}: versions before commit {self.m.hot.gc_floor} may be gone, "
                                          f"but the newest is {self.m.hot.commit_seq}")
         self.word = announced(self.m, <uint32_t>self.entry)
-        self.epoch = region.epoch
-        self.read_only = read_only
-        self.snapshot_isolation = snapshot
-        self.timeout_ns = <uint64_t>(timeout_s * 1e9)
         self.closed = False
 
     def __dealloc__(self):
         if self.m != NULL and not self.closed and not self.region.closed and self.epoch == fork_epoch():
             give_up(self)
-            withdraw(self.m, <uint32_t>self.entry)
-            self.region.give_back(<uint32_t>self.entry)
+            if self.entry >= 0:
+                withdraw(self.m, <uint32_t>self.entry)
+                self.region.give_back(<uint32_t>self.entry)
         if self.has_overlay:
             overlay_free(&self.o)
         free(self.reads.page)
@@ -78,12 +87,29 @@ cdef class Transaction:
     cdef int alive(self) except -1:
         """The snapshot still stands: asked after reading, before the result is handed out."""
         mm_fence_acq()
-        if announced(self.m, <uint32_t>self.entry) != self.word:
-            raise error(self.m, MM_TOO_OLD, f"transaction at commit {self.s}")
+        if self.entry >= 0:
+            if announced(self.m, <uint32_t>self.entry) != self.word:
+                raise error(self.m, MM_TOO_OLD, f"transaction at commit {self.s}")
+        elif mm_ld64(&self.m.hot.gc_floor) > self.s:
+            self.overtaken()
         return 0
+
+    cdef int stands(self, const Look *look) except -1:
+        """As alive(), after the bytes of this page, or extents that it names, were used: an unregistered reader asks for no more."""
+        if self.entry >= 0:
+            return self.alive()
+        if not unregistered_ok(self.m, self.s, look):
+            self.overtaken()
+        return 0
+
+    cdef int overtaken(self) except -1:
+        raise errors.SnapshotTooOld(f"a reader at commit {self.s} that cannot announce its snapshots was overtaken by commit "
+                                    f"{self.m.hot.commit_seq}: begin again")
 
     cdef int writable(self) except -1:
         self.check()
+        if self.m.read_only:
+            raise error(self.m, MM_READ_ONLY, f"region {self.region.name!r}")
         if self.read_only:
             raise errors.OperationalError("attempt to write in a read-only transaction")
         if not self.has_overlay:
@@ -182,7 +208,7 @@ cdef class Transaction:
             self.alive()
         if st == MM_MOVED:
             raise error(self.m, st, "reading")
-        self.alive()
+        self.stands(&look)
         if not self.read_only and read_page(&self.reads, look.pgno):
             raise MemoryError("transaction: no private memory")
         if st == MM_ABSENT or self.expired(e.expiry):
@@ -378,8 +404,9 @@ cdef class Transaction:
     cdef int finish(self) except -1:
         self.closed = True
         give_up(self)
-        withdraw(self.m, <uint32_t>self.entry)
-        self.region.give_back(<uint32_t>self.entry)
+        if self.entry >= 0:
+            withdraw(self.m, <uint32_t>self.entry)
+            self.region.give_back(<uint32_t>self.entry)
         if self.has_overlay:
             overlay_free(&self.o)
             self.has_overlay = False
