@@ -360,6 +360,18 @@ class Agg(Bound):
         self.condition, self.collate = condition, collate
 
 
+class WindowCall(Bound):
+    """A window function, before windowing replaces it by a slot. order, terms: ORDER BY, with (descending, nulls, collation) of each
+    term; frame: (unit, start, end, exclude) as in the syntax tree, `bounds` being the two offsets or None."""
+
+    __slots__ = ("kind", "name", "args", "condition", "partition", "order", "terms", "frame", "bounds", "collate")
+    kids = ("args", "condition", "partition", "order", "bounds")
+
+    def __init__(self, kind, name, args, condition, window, collate):
+        self.kind, self.name, self.args, self.condition, self.collate = kind, name, args, condition, collate
+        self.partition, self.order, self.terms, self.frame, self.bounds = window
+
+
 # --- relations and queries ---------------------------------------------------------------------------------------
 
 class RelColumn:
@@ -425,12 +437,14 @@ class Query:
 
 
 class Select(Query):
-    """from_: a tree of Leaf and JoinNode or None; where, having: lists of conditions."""
+    """from_: a tree of Leaf and JoinNode or None; where, having: lists of conditions; windows: WindowPass, the last one runs
+    first; kept: what they keep of each row."""
 
     def __init__(self):
         super().__init__()
         self.from_, self.where, self.group_by, self.having = None, [], None, []
         self.aggregates, self.distinct, self.group_rel, self.bare, self.follow = [], False, None, [], -1
+        self.windows, self.window_rel, self.kept = [], None, []
 
 
 class SetQuery(Query):

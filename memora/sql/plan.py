@@ -2,7 +2,7 @@
 itself for EXPLAIN, in SQLite's words where it has some."""
 from __future__ import annotations
 
-from . import bound, operators, scan, setoperators, sorting
+from . import bound, operators, scan, setoperators, sorting, windows
 from .record import RecordSource, SlotSource
 
 
@@ -349,6 +349,36 @@ class GroupBy(Node):
                              output, query.group_by is None, query.follow)
         c.sources[query.group_rel] = (output, None)
         return c.keep(op)
+
+
+class Window(Node):
+    def __init__(self, child, query):
+        self.children, self.query = (child,), query
+        self.detail = "USE TEMP B-TREE FOR WINDOW" if any(p.partition or p.order for p in query.windows) else None
+
+    def build(self, c):
+        query = self.query
+        child = self.children[0].build(c)
+        exprs = c.exprs(query.kept)
+        passes = []
+        for one in query.windows:
+            order = one.order
+            passes.append(windows.Pass(
+                c.exprs(one.partition), [e.collation or 0 for e in one.partition], [c.expr(o.expr) for o in order],
+                [o.descending for o in order], [o.nulls for o in order], [o.collation for o in order],
+                [self.call(c, one, *call) for call in one.calls]))
+        output = SlotSource()
+        c.sources[query.window_rel] = (output, None)
+        return c.keep(windows.Windows(child, exprs, len(query.window_rel.columns), passes, output))
+
+    @staticmethod
+    def call(c, one, call, args, condition, order_slot, result):
+        unit, start, end, exclude = call.frame
+        start_by, end_by = (None if e is None else c.expr(e) for e in call.bounds)
+        term = one.order[0] if one.order else bound.Order(None, False, 0, 0)
+        frame = windows.Frame(windows.UNITS[unit], windows.BOUNDS[start], start_by, windows.BOUNDS[end], end_by,
+                              windows.EXCLUDES[exclude], order_slot, term.descending, term.nulls, term.collation)
+        return windows.Call(call.kind, frame, args, condition, result, call.collate)
 
 
 class Project(Node):

@@ -1,6 +1,6 @@
 """From bound queries to physical plans: merging, pushing conditions down, the order of joins, access paths, sorting.
 
-SELECT is planned inside out: FROM and WHERE, GROUP BY, HAVING, DISTINCT, ORDER BY, LIMIT. The join order is found greedily from
+SELECT is planned inside out: FROM and WHERE, GROUP BY, HAVING, windows, DISTINCT, ORDER BY, LIMIT. The join order is found greedily from
 each promising first table, by the guessed number of rows that it leaves. Every condition is tested as soon as the relations
 that it reads have a row; those of an outer join's ON are tested inside of it, and WHERE after it.
 """
@@ -94,7 +94,7 @@ class Planner:
         if q.from_ is not None:
             q.from_ = self.merge(q, q.from_, True)
         grouped = q.group_rel is not None
-        wanted = [] if grouped or q.distinct else q.order_by
+        wanted = [] if grouped or q.distinct or q.windows else q.order_by
         sorted_ = False
         if q.from_ is None:
             node = plan.SingleRow()
@@ -109,16 +109,18 @@ class Planner:
                 if found:
                     node = plan.Limit(plan.Filter(node, [bound.IsNull(extreme.expr, True)]), bound.Const(1), None)
             else:
-                node, sorted_ = self.joins(q.from_, conditions, wanted, q.limit is not None)
+                node, sorted_ = self.joins(q.from_, conditions, wanted, q.limit is not None and not q.windows)
         if grouped:
             node = plan.GroupBy(node, q)
             if q.having:
                 node = plan.Filter(node, q.having)
             sorted_ = False
+        if q.windows:
+            node, sorted_ = plan.Window(node, q), False
         exprs = q.exprs
         if q.distinct:
             node, exprs = self.distinct(q, node)
-        if q.order_by and not grouped and q.from_ is None:
+        if q.order_by and not grouped and not q.windows and q.from_ is None:
             sorted_ = not q.distinct
         return self.finish(q, node, exprs, sorted_ and not grouped and not q.distinct)
 
@@ -473,7 +475,7 @@ def strict(e, rels):
 
 
 def mergeable(q):
-    if type(q) is not bound.Select or q.group_rel is not None or q.distinct or q.limit is not None \
+    if type(q) is not bound.Select or q.group_rel is not None or q.windows or q.distinct or q.limit is not None \
             or q.offset is not None:
         return False
     return not any(volatile(e) for e in q.exprs)

@@ -2,8 +2,7 @@
 
 FROM becomes relations and a tree of joins. A query in FROM (or a view) that only selects and filters is merged into the query
 around it: its relations join the outer ones, and references to its columns are forwarded to the expressions behind them, so that
-indexes can be used through views. Grouping works the same way: what stands above GROUP BY is forwarded to slots of keys,
-aggregates and "bare" columns, which are the relation `group_rel`.
+indexes can be used through views. Grouping and windows work the same way, see `grouping.py`.
 """
 from __future__ import annotations
 
@@ -12,6 +11,7 @@ from . import ast, bound, pragmas
 from .binder import Binder, Scope
 from .bound import JoinNode, Leaf, Rel, RelColumn, comparison_collation
 from .catalog import SCHEMA_COLUMNS, SCHEMA_NAMES, Table, View, collation_of, fold
+from .grouping import Grouping, Windowing
 
 MAX_COLUMNS = 2000
 MAX_TABLES = 64
@@ -154,8 +154,7 @@ class QueryBinder(Binder):
             query.from_ = self.source(node.source, scope, query)
             if len(query.from_.rels()) > MAX_TABLES:
                 raise OperationalError(f"at most {MAX_TABLES} tables in a join")
-        if node.windows:
-            raise NotSupportedError("window functions (WINDOW)")
+        scope.windows = self.named_windows(node.windows)
         scope.aggregates = True
         scope.clause = "result"
         columns = self.result_columns(node.columns, scope, query)
@@ -166,6 +165,7 @@ class QueryBinder(Binder):
         for result, (name, e) in self.with_alias(node.columns, columns):
             scope.aliases.setdefault(fold(result.alias), e)
         scope.aggregates = False
+        windows, scope.windows = scope.windows, None
         if node.where is not None:
             scope.clause = "where"
             query.where.extend(bound.conjuncts(self.expr(node.where, scope)))
@@ -178,9 +178,11 @@ class QueryBinder(Binder):
         scope.aggregates = True
         if node.having is not None:
             query.having = bound.conjuncts(self.expr(node.having, scope))
+        scope.windows = windows
         for n, term in enumerate(order_by):
             query.order_by.append(self.order_term(term, n, query, scope))
         self.group(query, node)
+        self.window(query)
         return query
 
     @staticmethod
@@ -311,6 +313,17 @@ class QueryBinder(Binder):
         for o in query.order_by:
             o.expr = grouping.above(o.expr)
         grouping.finish()
+
+    @staticmethod
+    def window(query):
+        """Replaces window functions, and the columns read beside them, by slots of `window_rel`."""
+        above = query.exprs + [o.expr for o in query.order_by]
+        if any(type(part) is bound.WindowCall for e in above for part in bound.walk(e)):
+            windowing = Windowing(query)
+            query.exprs = [windowing.above(e) for e in query.exprs]
+            for o in query.order_by:
+                o.expr = windowing.above(o.expr)
+            windowing.finish()
 
     # -- FROM
 
@@ -550,69 +563,6 @@ class QueryBinder(Binder):
             series = range(start, stop + (1 if step > 0 else -1), step or 1)
             return python_rel(name, node.alias, ("value",), lambda transaction: ((i,) for i in series))
         raise OperationalError(f"no such table: {node.table.name}")
-
-
-class Grouping:
-    """The replacement of what stands above GROUP BY."""
-
-    def __init__(self, query):
-        self.query = query
-        self.own = set(query.from_.rels()) if query.from_ is not None else set()
-        self.keys = list(query.group_by or ())
-        self.by_key = {}
-        for i, e in enumerate(self.keys):
-            self.by_key.setdefault(e.key(), ("k", i))
-        self.aggregates, self.bare, self.pending = [], [], []
-        self.rel = query.group_rel = Rel("rows", "GROUP BY", None, [])
-
-    def slot(self, place, like):
-        col = object.__new__(bound.Col)
-        col.rel, col.index, col.replaced = self.rel, -1, None
-        col.affinity, col.collation, col.decltype = like.affinity, like.collation, like.decltype
-        self.pending.append((col, place))
-        return col
-
-    def above(self, e):
-        e = bound.resolve(e)
-        if type(e) is bound.Col and e.rel is self.rel:
-            return e
-        key = e.key()
-        place = self.by_key.get(key)
-        if place is not None:
-            return self.slot(place, e)
-        if type(e) is bound.Agg:
-            place = self.by_key[key] = ("a", len(self.aggregates))
-            self.aggregates.append(e)
-            return self.slot(place, e)
-        if type(e) is bound.Col:
-            return self.bare_slot(e) if e.rel in self.own else e
-        query = bound.query_of(e)
-        if query is not None:
-            for ref in query.outer:
-                target = bound.resolve(ref)
-                if type(target) is bound.Col and target.rel in self.own:
-                    target.replaced = self.above(target)
-        return e.mapped(self.above)
-
-    def bare_slot(self, e):
-        copy = object.__new__(bound.Col)
-        copy.rel, copy.index, copy.replaced = e.rel, e.index, None
-        copy.affinity, copy.collation, copy.decltype = e.affinity, e.collation, e.decltype
-        e.rel.refs.append(copy)
-        place = self.by_key[e.key()] = ("b", len(self.bare))
-        self.bare.append(copy)
-        return self.slot(place, e)
-
-    def finish(self):
-        query = self.query
-        offset = {"k": 0, "a": len(self.keys), "b": len(self.keys) + len(self.aggregates)}
-        for col, (kind, i) in self.pending:
-            col.index = offset[kind] + i
-        width = len(self.keys) + len(self.aggregates) + len(self.bare)
-        self.rel.columns = [RelColumn(f"slot{i}") for i in range(width)]
-        query.aggregates, query.bare = self.aggregates, self.bare
-        extremes = [i for i, a in enumerate(self.aggregates) if a.name in ("min", "max")]
-        query.follow = extremes[0] if len(extremes) == 1 else -1
 
 
 def python_rel(name, alias, columns, rows):

@@ -132,23 +132,12 @@ cdef class Sort(Op):
 
 # --- aggregates --------------------------------------------------------------------------------------------------
 
-cdef enum:
-    AGG_COUNT_ALL, AGG_COUNT, AGG_SUM, AGG_TOTAL, AGG_AVG, AGG_MIN, AGG_MAX, AGG_CONCAT
-
 AGGREGATES = {"count": AGG_COUNT, "sum": AGG_SUM, "total": AGG_TOTAL, "avg": AGG_AVG, "min": AGG_MIN, "max": AGG_MAX,
               "group_concat": AGG_CONCAT, "string_agg": AGG_CONCAT}
 
 cdef extern from *:
     bint add_overflow "__builtin_add_overflow"(int64_t a, int64_t b, int64_t *r) nogil
-
-cdef struct State:
-    int64_t count
-    int64_t whole          # the sum while it is an integer
-    double sum, error      # the sum as a real, and Neumaier's correction
-    bint approximate, overflow
-    Value best
-    uint8_t *bytes         # group_concat; or the best text, if it is long-lived
-    size_t n, cap
+    bint sub_overflow "__builtin_sub_overflow"(int64_t a, int64_t b, int64_t *r) nogil
 
 
 cdef class Aggregate:
@@ -173,9 +162,8 @@ cdef class Aggregate:
 
     cdef int add(self, State *s, int64_t group) except -1:
         """Takes the current row into a group's state; 1 if min or max changed."""
-        cdef Value v, w, number
+        cdef Value v, w
         cdef bint fresh
-        cdef double r, t
         cdef int c
         if self.condition is not None and self.condition.test() != 1:
             return 0
@@ -214,24 +202,7 @@ cdef class Aggregate:
             text_of(&v, &self.scratch, &v)
             grow_state(s, v.u.p, v.n)
             return 0
-        if v.tag >= T_TEXT:
-            # text that is a number counts as that number; any other text, and each blob, makes the sum a real
-            if v.tag == T_BLOB or parse_number(v.u.p, v.n, &number) != 2:
-                set_real(&number, to_real(&v))
-            v = number
-        if v.tag == T_INT:
-            if not s.approximate and add_overflow(s.whole, v.u.i, &s.whole):
-                s.overflow = True
-                s.approximate = True
-            r = <double>v.u.i
-        else:
-            s.approximate = True
-            r = v.u.r
-        t = s.sum + r
-        if not isinf(t):
-            s.error += (s.sum - t) + r if fabs(s.sum) > fabs(r) else (r - t) + s.sum
-        s.sum = t
-        return 0
+        return add_number(s, &v)
 
     cdef int keep_best(self, State *s, const Value *v) except -1:
         s.best = v[0]
@@ -242,26 +213,81 @@ cdef class Aggregate:
         return 0
 
     cdef int final(self, State *s, Value *out) except -1:
-        if self.kind <= AGG_COUNT:
-            set_int(out, s.count)
-        elif self.kind == AGG_TOTAL:
-            set_real(out, s.sum + (0.0 if isinf(s.sum) or isnan(s.sum) else s.error))
+        if self.kind <= AGG_AVG:
+            sum_result(self.kind, s, out)
         elif s.count == 0:
             out.tag = T_NULL
-        elif self.kind == AGG_SUM:
-            if s.overflow:
-                raise OperationalError("integer overflow")
-            if s.approximate:
-                set_real(out, s.sum + (0.0 if isinf(s.sum) or isnan(s.sum) else s.error))
-            else:
-                set_int(out, s.whole)
-        elif self.kind == AGG_AVG:
-            set_real(out, (s.sum + (0.0 if isinf(s.sum) or isnan(s.sum) else s.error)) / <double>s.count)
         elif self.kind == AGG_CONCAT:
             set_text(out, s.bytes, s.n)
         else:
             out[0] = s.best
         return 0
+
+
+cdef int number_in(const Value *v, Value *out) except -1:
+    """A value as sums see it: text that is a number counts as that number; other text, and each blob, makes the sum a real."""
+    out[0] = v[0]
+    if v.tag >= T_TEXT:
+        if v.tag == T_BLOB or parse_number(v.u.p, v.n, out) != 2:
+            set_real(out, to_real(v))
+    return 0
+
+
+cdef inline void add_real(State *s, double r) noexcept nogil:
+    cdef double t = s.sum + r
+    if not isinf(t):
+        s.error += (s.sum - t) + r if fabs(s.sum) > fabs(r) else (r - t) + s.sum
+    s.sum = t
+
+
+cdef int add_number(State *s, const Value *v) except -1:
+    """Takes a value that is not NULL into a sum; its caller has counted it."""
+    cdef Value number
+    number_in(v, &number)
+    if number.tag == T_INT:
+        if not s.approximate and add_overflow(s.whole, number.u.i, &s.whole):
+            s.overflow = True
+            s.approximate = True
+        add_real(s, <double>number.u.i)
+    else:
+        s.approximate = True
+        add_real(s, number.u.r)
+    return 0
+
+
+cdef int remove_number(State *s, const Value *v) except -1:
+    """Takes it out again. 0 if the sum must be computed anew: infinity cannot be taken out of a sum."""
+    cdef Value number
+    number_in(v, &number)
+    if number.tag == T_INT:
+        if not s.approximate and sub_overflow(s.whole, number.u.i, &s.whole):
+            s.overflow = True
+            s.approximate = True
+        add_real(s, -<double>number.u.i)
+    else:
+        if isinf(number.u.r) or isinf(s.sum) or isnan(s.sum):
+            return 0
+        add_real(s, -number.u.r)
+    return 1
+
+
+cdef int sum_result(int kind, State *s, Value *out) except -1:
+    """The value of count, sum, total or avg."""
+    if kind <= AGG_COUNT:
+        set_int(out, s.count)
+    elif kind == AGG_TOTAL:
+        set_real(out, s.sum + (0.0 if isinf(s.sum) or isnan(s.sum) else s.error))
+    elif s.count == 0:
+        out.tag = T_NULL
+    elif kind == AGG_AVG:
+        set_real(out, (s.sum + (0.0 if isinf(s.sum) or isnan(s.sum) else s.error)) / <double>s.count)
+    elif s.overflow:
+        raise OperationalError("integer overflow")
+    elif s.approximate:
+        set_real(out, s.sum + (0.0 if isinf(s.sum) or isnan(s.sum) else s.error))
+    else:
+        set_int(out, s.whole)
+    return 0
 
 
 cdef int grow_state(State *s, const uint8_t *p, size_t n) except -1:
