@@ -11,6 +11,7 @@ from . import ast, bound, dates, mathfunctions, printf  # noqa: F401  (mathfunct
 from .bound import comparison_affinity, comparison_collation
 from .catalog import collation_of, fold
 from .functions import SCALARS
+from .jsonfunctions import MEMBER
 from .sorting import AGGREGATES
 from .types import affinity_of
 from .windows import FUNCTIONS as WINDOW_FUNCTIONS
@@ -167,15 +168,16 @@ class Binder:
         if op in ("=", "<>", "<", "<=", ">", ">=", "IS", "IS NOT"):
             return self.comparison(node, scope)
         chain, base = [], node
-        while isinstance(base, ast.Binary) and base.op in ("+", "-", "*", "/", "%", "&", "|", "<<", ">>", "||"):
+        while isinstance(base, ast.Binary) and base.op in ("+", "-", "*", "/", "%", "&", "|", "<<", ">>", "||", "->", "->>"):
             chain.append(base)
             base = base.left
-        if not chain:
-            raise NotSupportedError(f"operator {op} (JSON)")
         left = self.expr(base, scope)
         for part in reversed(chain):
             right = self.expr(part.right, scope)
-            left = bound.Concat(left, right) if part.op == "||" else bound.Arith(part.op, left, right)
+            if part.op in ("->", "->>"):
+                left = bound.Call(SCALARS[part.op], [left, right], 0)
+            else:
+                left = bound.Concat(left, right) if part.op == "||" else bound.Arith(part.op, left, right)
         return left
 
     def comparison(self, node, scope):
@@ -343,7 +345,7 @@ class Binder:
         """Raises unless an aggregate function takes that many arguments."""
         most = 2 if name == "group_concat" else 1
         least = 1 if name != "count" else 0
-        if name == "string_agg":
+        if name in ("string_agg", "json_group_object"):
             least = most = 2
         if not least <= len(node.args) <= most or (node.star and name != "count"):
             raise OperationalError(f"wrong number of arguments to function {node.name}()")
@@ -361,9 +363,19 @@ class Binder:
             scope.windows, scope.aggregates = windows, True
         if node.distinct and len(args) != 1:
             raise OperationalError("DISTINCT aggregates must have exactly one argument")
+        args = self.joined(name, args)
         kind = AGGREGATES[name] if args else 0
         collate = (args[0].collation or 0) if args else 0
         return bound.Agg(kind, name, args, node.distinct, condition, collate)
+
+    @staticmethod
+    def joined(name, args):
+        """The arguments of an aggregate; those of JSON's become the one text of which they join many."""
+        if name == "json_group_array":
+            return [bound.Call(SCALARS["json_quote"], args, 0)]
+        if name == "json_group_object":
+            return [bound.Call(MEMBER, args, 0)]
+        return args
 
     def window_call(self, name, node, scope):
         own = WINDOW_FUNCTIONS.get(name)
@@ -386,6 +398,7 @@ class Binder:
             window = self.bind_window(self.find_window(node.over, windows), scope)
         finally:
             scope.windows = windows
+        args = self.joined(name, args)
         kind = own[0] if own is not None else AGGREGATES[name] if args else 0
         return bound.WindowCall(kind, name, args, condition, window, (args[0].collation or 0) if args else 0)
 
@@ -456,7 +469,9 @@ class Binder:
         if name in ("printf", "format"):
             return bound.PythonCall(name, printf.printf, args, own=True, deterministic=True)
         function = SCALARS.get(name)
-        if function is None:
+        if function is None and name.startswith("jsonb"):
+            raise NotSupportedError(f"{shown}(): the binary form of JSON is SQLite's own; the functions of JSON text take and give the same")
+        if function is None or name in ("->", "->>"):
             raise OperationalError(f"no such function: {shown}")
         if len(args) < function.least or 0 <= function.most < len(args):
             raise OperationalError(f"wrong number of arguments to function {shown}()")

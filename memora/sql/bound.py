@@ -383,15 +383,17 @@ class RelColumn:
 
 class Rel:
     """Something in FROM. kind: "table" (table), "query" (query), "python" (rows), "rows" (kept by an operator), "recursive"
-    (feedback of a common table). changed: the target of UPDATE or DELETE."""
+    (feedback of a common table). args: what a table-valued function ("python") is called with; changed: the target of UPDATE or
+    DELETE."""
 
-    __slots__ = ("kind", "name", "alias", "columns", "refs", "table", "query", "rows", "index_hint", "not_indexed",
+    __slots__ = ("kind", "name", "alias", "columns", "refs", "table", "query", "rows", "args", "index_hint", "not_indexed",
                  "shared", "changed")
 
     def __init__(self, kind, name, alias, columns):
         self.kind, self.name, self.alias, self.columns, self.refs = kind, name, alias, columns, []
         self.table = self.query = self.rows = self.index_hint = self.shared = None
         self.not_indexed = self.changed = False
+        self.args = ()
 
     def __repr__(self):
         return f"<Rel {self.alias or self.name}>"

@@ -191,9 +191,10 @@ class PythonScan(Node):
         self.detail = f"SCAN {rel.alias or rel.name} VIRTUAL TABLE"
 
     def build(self, c):
+        args = c.exprs(self.rel.args)
         source = SlotSource()
         c.sources[self.rel] = (source, None)
-        return c.keep(scan.PythonScan(c.context, source, self.rel.rows, len(self.rel.columns), self.rel.name))
+        return c.keep(scan.PythonScan(c.context, source, self.rel.rows, len(self.rel.columns), self.rel.name, args))
 
 
 class Feedback(Node):
@@ -343,7 +344,8 @@ class GroupBy(Node):
             args = c.exprs(a.args)
             condition = None if a.condition is None else c.expr(a.condition)
             aggregates.append(sorting.Aggregate(a.kind, args[0] if args else None, args[1] if len(args) > 1 else None,
-                                                condition, a.distinct and a.name not in ("min", "max"), a.collate))
+                                                condition, a.distinct and a.name not in ("min", "max"), a.collate,
+                                                *sorting.AROUND.get(a.name, ())))
         output = SlotSource()
         op = sorting.GroupBy(child, keys, [e.collation or 0 for e in query.group_by or ()], aggregates, c.exprs(query.bare),
                              output, query.group_by is None, query.follow)
@@ -378,7 +380,7 @@ class Window(Node):
         term = one.order[0] if one.order else bound.Order(None, False, 0, 0)
         frame = windows.Frame(windows.UNITS[unit], windows.BOUNDS[start], start_by, windows.BOUNDS[end], end_by,
                               windows.EXCLUDES[exclude], order_slot, term.descending, term.nulls, term.collation)
-        return windows.Call(call.kind, frame, args, condition, result, call.collate)
+        return windows.Call(call.kind, frame, args, condition, result, call.collate, *sorting.AROUND.get(call.name, ()))
 
 
 class Project(Node):

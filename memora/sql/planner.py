@@ -6,6 +6,7 @@ that it reads have a row; those of an outer join's ON are tested inside of it, a
 """
 from __future__ import annotations
 
+from ..errors import NotSupportedError
 from . import access, bound, plan
 from .bound import JoinNode, Leaf, Rel, RelColumn
 
@@ -213,6 +214,11 @@ class Planner:
         items, pool = [], list(conditions)
         self.flatten(tree, items, pool, set())
         own = set(tree.rels())
+        for item in items:
+            # a table-valued function comes behind what its arguments read
+            for rel in item.rels:
+                for arg in rel.args:
+                    item.needs |= (bound.deps(arg) & own) - item.rels
         before = [c for c in pool if not (bound.deps(c) & own) and not volatile(c)]
         pool = [c for c in pool if c not in before]
         search = Search(self, items, pool, own, order, limited)
@@ -284,6 +290,9 @@ class Planner:
         """A nested tree of joins as one item."""
         tree = item.tree
         if tree.kind in ("RIGHT", "FULL"):
+            left_rels = set(tree.left.rels())
+            if any(bound.deps(arg) & left_rels for rel in tree.right.rels() for arg in rel.args):
+                raise NotSupportedError(f"a table-valued function that reads the left side of a {tree.kind} JOIN")
             left, _ = self.joins(tree.left, [], [], False)
             right, _ = self.joins(tree.right, [], [], False)
             node = plan.FullJoin(left, right, tree.left.rels(), tree.right.rels(), tree.on, tree.kind == "FULL")
@@ -417,6 +426,8 @@ class Search:
 def equalities(rel, conditions):
     """(inner, outer, affinity, collation, condition, needs) for conditions "inner = outer" that a hash can look up."""
     found = []
+    if not all(bound.is_constant(arg) for arg in rel.args):
+        return found
     for c in conditions:
         if type(c) is not bound.Cmp or c.op != "=":
             continue

@@ -7,7 +7,7 @@ indexes can be used through views. Grouping and windows work the same way, see `
 from __future__ import annotations
 
 from ..errors import NotSupportedError, OperationalError, ProgrammingError
-from . import ast, bound, pragmas
+from . import ast, bound, jsonfunctions, pragmas
 from .binder import Binder, Scope
 from .bound import JoinNode, Leaf, Rel, RelColumn, comparison_collation
 from .catalog import SCHEMA_COLUMNS, SCHEMA_NAMES, Table, View, collation_of, fold
@@ -464,6 +464,8 @@ class QueryBinder(Binder):
             return python_rel(name, node.alias, columns, rows)
         if found is not None and found["kind"] != "index":
             raise NotSupportedError(f"SELECT from {name}: it is a {found['kind']}")
+        if found is None and self.function_rows(folded) is not None:
+            return self.table_function(ast.TableFunction(node.table, (), node.alias), scope, query)
         shown = name if schema is None else f"{schema}.{name}"
         raise OperationalError(f"no such table: {shown}")
 
@@ -545,24 +547,44 @@ class QueryBinder(Binder):
         return self.limits(query, select, outside)
 
     def table_function(self, node, scope, query):
+        """A function in FROM. Its arguments may read what stands to the left of it."""
         name = fold(node.table.name)
-        args = self.exprs(node.args, Scope(scope.parent, query))
-        if name.startswith("pragma_"):
-            values = []
-            for arg in args:
-                if type(arg) is not bound.Const:
-                    raise NotSupportedError(f"{name} with an argument that is not a constant")
-                values.append(arg.value)
-            columns, rows = pragmas.read(self.environment, name[7:], values[0] if values else None)
-            return python_rel(name, node.alias, columns, lambda transaction: rows)
+        found = self.function_rows(name)
+        if found is None:
+            raise OperationalError(f"no such table: {node.table.name}")
+        columns, hidden, rows = found
+        rel = python_rel(name, node.alias, columns, rows)
+        for column in rel.columns:
+            column.affinity, column.hidden = 0, column.name in hidden
+        most = len(hidden) or 2
+        if len(node.args) > most:
+            raise OperationalError(f"too many arguments on {node.table.name}() - max {most}")
+        rel.args = self.exprs(node.args, scope)
+        return rel
+
+    def function_rows(self, name):
+        """(columns, hidden ones, rows(transaction, *args)) of a table-valued function, or None."""
+        if name in jsonfunctions.TABLE_FUNCTIONS:
+            function = jsonfunctions.TABLE_FUNCTIONS[name]
+            return jsonfunctions.EACH_COLUMNS, ("json", "root"), lambda transaction, *args: function(*args)
         if name == "generate_series":
-            values = [arg.value if type(arg) is bound.Const else None for arg in args]
-            if any(type(v) is not int for v in values) or not 1 <= len(values) <= 3:
-                raise NotSupportedError("generate_series with arguments that are not integer constants")
-            start, stop, step = [*values, *(0, 4294967295, 1)[len(values):]]
-            series = range(start, stop + (1 if step > 0 else -1), step or 1)
-            return python_rel(name, node.alias, ("value",), lambda transaction: ((i,) for i in series))
-        raise OperationalError(f"no such table: {node.table.name}")
+            return ("value", "start", "stop", "step"), ("start", "stop", "step"), series
+        if name.startswith("pragma_"):
+            environment, pragma = self.environment, name[7:]
+            columns, _ = pragmas.read(environment, pragma, None)
+            return columns, (), lambda transaction, *args: pragmas.read(environment, pragma, *args[:1])[1]
+        return None
+
+
+def series(transaction, start=None, stop=4294967295, step=1):
+    """The rows of generate_series."""
+    if start is None or stop is None or step is None:
+        return
+    first, last, by = int(start), int(stop), int(step) or 1
+    value = first
+    while value <= last if by > 0 else value >= last:
+        yield value, first, last, by
+        value += by
 
 
 def python_rel(name, alias, columns, rows):

@@ -133,7 +133,9 @@ cdef class Sort(Op):
 # --- aggregates --------------------------------------------------------------------------------------------------
 
 AGGREGATES = {"count": AGG_COUNT, "sum": AGG_SUM, "total": AGG_TOTAL, "avg": AGG_AVG, "min": AGG_MIN, "max": AGG_MAX,
-              "group_concat": AGG_CONCAT, "string_agg": AGG_CONCAT}
+              "group_concat": AGG_CONCAT, "string_agg": AGG_CONCAT, "json_group_array": AGG_CONCAT, "json_group_object": AGG_CONCAT}
+# What stands around the texts that an aggregate joins.
+AROUND = {"json_group_array": (b"[", b"]"), "json_group_object": (b"{", b"}")}
 
 cdef extern from *:
     bint add_overflow "__builtin_add_overflow"(int64_t a, int64_t b, int64_t *r) nogil
@@ -141,17 +143,20 @@ cdef extern from *:
 
 
 cdef class Aggregate:
-    """One aggregate function of a query: what it is, its arguments, DISTINCT and FILTER."""
+    """One aggregate function of a query: what it is, its arguments, DISTINCT and FILTER. `opening` and `closing` stand around what
+    json_group_array and json_group_object join."""
 
     cdef int kind, collation
     cdef Expr operand, between, condition
     cdef bint distinct
+    cdef bytes opening, closing
     cdef KeyTable seen
     cdef Buf key, scratch
 
-    def __cinit__(self, int kind, Expr operand, Expr between, Expr condition, bint distinct, int collation):
+    def __cinit__(self, int kind, Expr operand, Expr between, Expr condition, bint distinct, int collation, bytes opening=b"",
+                  bytes closing=b""):
         self.kind, self.operand, self.between, self.condition = kind, operand, between, condition
-        self.distinct, self.collation = distinct, collation
+        self.distinct, self.collation, self.opening, self.closing = distinct, collation, opening, closing
         self.seen = KeyTable()
         buf_init(&self.key)
         buf_init(&self.scratch)
@@ -199,6 +204,8 @@ cdef class Aggregate:
                     if w.tag != T_NULL:
                         text_of(&w, &self.scratch, &w)
                         grow_state(s, w.u.p, w.n)
+            elif self.opening:
+                grow_state(s, <const uint8_t *><const char *>self.opening, len(self.opening))
             text_of(&v, &self.scratch, &v)
             grow_state(s, v.u.p, v.n)
             return 0
@@ -215,6 +222,12 @@ cdef class Aggregate:
     cdef int final(self, State *s, Value *out) except -1:
         if self.kind <= AGG_AVG:
             sum_result(self.kind, s, out)
+        elif self.opening:
+            if s.count == 0:
+                grow_state(s, <const uint8_t *><const char *>self.opening, len(self.opening))
+            grow_state(s, <const uint8_t *><const char *>self.closing, len(self.closing))
+            set_text(out, s.bytes, s.n)
+            out.json = True
         elif s.count == 0:
             out.tag = T_NULL
         elif self.kind == AGG_CONCAT:

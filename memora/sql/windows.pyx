@@ -260,7 +260,7 @@ cdef class Frame:
 
 cdef class Call:
     """One function over a window. args: slots; condition: slot of FILTER, or -1; result: slot of the result. `opening` and
-    `closing` stand around what group_concat, or a function like it, joins."""
+    `closing` stand around what json_group_array and json_group_object join."""
 
     cdef int kind, condition, result, collation, count
     cdef int[3] args
@@ -517,6 +517,7 @@ cdef class Call:
         memcpy(p + a, text, n)
         memcpy(p + a + n, <const char *>self.closing, b)
         set_text(out, p, n + a + b)
+        out.json = True
         return 0
 
     cdef int run_concat(self) except -1:

@@ -1,0 +1,13 @@
+class Node:
+    kind: int
+    text: bytes
+    items: list
+    size: int
+
+class Malformed(Exception): ...
+
+class Parser: ...
+
+NULL_NODE: Node
+TRUE_NODE: Node
+FALSE_NODE: Node
