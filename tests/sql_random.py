@@ -13,10 +13,10 @@ AGGREGATES = ["count", "sum", "total", "avg", "min", "max"]
 
 
 class Generator:
-    """tables: name -> columns, as `schema` made them."""
+    """tables: name -> columns, as `schema` made them; written: those of them that are not generated."""
 
     def __init__(self, random):
-        self.random, self.tables = random, {}
+        self.random, self.tables, self.written = random, {}, {}
 
     def value(self):
         return self.random.choice(VALUES)
@@ -40,6 +40,12 @@ class Generator:
                 if r.random() < 0.07:
                     part += " NOT NULL"
                 parts.append(part)
+            self.written[name] = list(columns)
+            if r.random() < 0.25:
+                # (depth 2: no subqueries)
+                value = self.expr([(name, columns)], 2).replace(f"{name}.", "")
+                parts.append(f"g {r.choice(TYPES[:9])} AS ({value}) {r.choice(['', 'VIRTUAL', 'STORED'])}")
+                columns = [*columns, "g"]
             if len(columns) > 2 and r.random() < 0.2:
                 parts.append(f"UNIQUE({', '.join(r.sample(columns, 2))})")
             tail = " WITHOUT ROWID" if 0.4 <= kind < 0.5 else ""
@@ -213,8 +219,8 @@ class Generator:
         """An INSERT, UPDATE or DELETE."""
         r = self.random
         table = r.choice(list(self.tables))
-        columns = self.tables[table]
-        scope = [(table, columns)]
+        columns = self.written[table]
+        scope = [(table, self.tables[table])]
         k = r.random()
         if k < 0.6:
             rows = ", ".join(f"({', '.join(self.value() for _ in columns)})" for _ in range(r.choice([1, 1, 3])))

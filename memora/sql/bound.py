@@ -531,6 +531,12 @@ def is_constant(e):
     return True
 
 
+def volatile(part):
+    """Whether a call may give another result for the same arguments: random() and functions of Python."""
+    return (type(part) is Call and not part.function.deterministic) or (
+        type(part) is PythonCall and not part.deterministic and not part.clock)
+
+
 def conjuncts(e):
     """The terms of a chain of AND."""
     if type(e) is And:

@@ -46,6 +46,7 @@ def record_source(c, rel):
     table = rel.table
     source = RecordSource(len(table.columns), table.rowid_column, table.defaults)
     c.sources[rel] = (source, None)
+    c.compute(table, source)
     return source
 
 
@@ -127,6 +128,7 @@ class IndexScan(Node):
             source = scan.IndexSource(len(table.columns), table.rowid_column, table.defaults, c.context, table.tree,
                                       index.name, positions, list(index.descending), real)
             c.sources[rel] = (source, None)
+            c.compute(table, source)
         affinities = [a for _, _, a in self.equal] + [self.affinity]
         return c.keep(scan.IndexScan(
             c.context, source, table.tree if self.primary else index.tree, equal, [n for _, n, _ in self.equal], affinities,

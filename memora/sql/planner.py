@@ -448,16 +448,8 @@ def selectivity(c):
 
 
 def volatile(e):
-    """Whether an expression may differ each time: random() and functions of Python."""
-    for part in bound.walk(e):
-        if type(part) is bound.Call and not part.function.deterministic:
-            return True
-        if type(part) is bound.PythonCall and not part.deterministic and not part.clock:
-            return True
-        query = bound.query_of(part)
-        if query is not None:
-            return True
-    return False
+    """Whether an expression may differ each time, or holds a query."""
+    return any(bound.volatile(part) or bound.query_of(part) is not None for part in bound.walk(e))
 
 
 def rejects_null(c, rels):

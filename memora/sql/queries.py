@@ -470,10 +470,16 @@ class QueryBinder(Binder):
         raise OperationalError(f"no such table: {shown}")
 
     @staticmethod
-    def table_rel(table, node):
-        columns = [RelColumn(c.name, c.affinity, c.collation, c.decltype) for c in table.columns]
-        rel = Rel("table", table.name, node.alias, columns)
+    def own_rel(table):
+        """A relation of a table's own row, for its constraints and indexes."""
+        rel = Rel("table", table.name, None, [RelColumn(c.name, c.affinity, c.collation, c.decltype) for c in table.columns])
         rel.table = table
+        return rel
+
+    @staticmethod
+    def table_rel(table, node):
+        rel = QueryBinder.own_rel(table)
+        rel.alias = node.alias
         if node.not_indexed:
             rel.not_indexed = True
         if node.indexed_by:
