@@ -29,7 +29,7 @@ def build():
         try:
             compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
             path = Path(directory, "step.so")
-            subprocess.run([compiler[0], "-O2", "-shared", "-fPIC", "-o", path, Path(__file__).with_name("step.c")], check=True, timeout=100)
+            subprocess.run([*compiler, "-O2", "-shared", "-fPIC", "-o", path, Path(__file__).with_name("step.c")], check=True, timeout=100)
             build.library = ctypes.CDLL(str(path), use_errno=True)
             build.library.step_child.restype = ctypes.c_long
         finally:
