@@ -1,6 +1,7 @@
 """Keys: Memora's key space beside py-lmdb (a transaction each) and a plain dict."""
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import uuid
@@ -116,8 +117,17 @@ TITLE = "key space, {n} keys of 16 B with values of 100 B, one transaction an op
 BARS = {"readrandom": {"lmdb": 0.6, "dict": 2.0}, "overwrite": {"lmdb": 0.7}}
 
 
-def run(n: int, batch: int, rounds: int, stack, say):
-    """Workloads on n keys, in batches; yields (workload, results)."""
+def run(settings, stack, say):
+    """Yields lines, a workload at a time."""
+    for n in settings.keys:
+        with contextlib.ExitStack() as own:
+            yield ["", TITLE.format(n=n)]
+            for results in workloads(n, settings.batch, settings.rounds, own, say):
+                yield contest.table(results, BARS.get(results[0].workload, {}))
+
+
+def workloads(n, batch, rounds, stack, say):
+    """Yields the results of each workload on n keys."""
     rng = random.Random(20260101)
     value = b"v" * VALUE_BYTES
     contenders = contest.entered(CONTENDERS, stack, say)
@@ -143,4 +153,4 @@ def run(n: int, batch: int, rounds: int, stack, say):
             yield [key(n + r * batch + i) for i in range(batch)], value
 
     for workload, batches in (("readrandom", present), ("readmissing", missing), ("overwrite", changed), ("fillseq", appended)):
-        yield workload, contest.in_turns(contenders, workload, batches, batch)
+        yield contest.in_turns(contenders, workload, batches, batch)

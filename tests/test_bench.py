@@ -1,4 +1,5 @@
 """The benchmarks: they run, measure what they say, and tell the truth about what is missing. No time is asserted."""
+import collections
 import contextlib
 import os
 import re
@@ -11,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from bench import caches, contest, keyspaces, messages, rows  # noqa: E402
+from bench import caches, contest, keyspaces, messages, rows, ycsb  # noqa: E402
 
 
 def run(*arguments):
@@ -27,7 +28,7 @@ def left_over():
 
 def test_each_part_prints_memora_and_ratios_and_leaves_nothing():
     before = left_over()
-    output = run("--keys", "500", "--batch", "50", "--rounds", "2")
+    output = run("kv", "sql", "cache", "topic", "--keys", "500", "--batch", "50", "--rounds", "2")
     assert "cores, load" in output and "Python 3" in output and "commit" in output
     assert {(m[1], m[2]) for m in re.finditer(r"^  (\S+) +memora +(\d+) ops +[\d.]+ us", output, re.M)} >= {
         ("readrandom", "100"), ("readmissing", "100"), ("overwrite", "100"), ("fillseq", "100"),
@@ -93,3 +94,47 @@ def test_percentiles_and_spread():
     assert messages.percentile([2.0], 99) == 2.0
     result = contest.Result("x", "y", 4, [1e-6, 2e-6, 3e-6, 2e-6])
     assert result.median_us == pytest.approx(2.0) and 0 < result.spread < 1
+
+
+def test_ycsb_prints_rates_of_one_process_and_of_two():
+    before = left_over()
+    output = run("ycsb", "--keys", "300", "--batch", "60", "--rounds", "2", "--workloads", "BE")
+    assert {(m[1], m[2], m[3]) for m in re.finditer(r"^  ([A-F])  (\d) process(?:es|  )  (memora|lmdb) +\d+ k/s", output, re.M)} == {
+        (w, n, name) for w in "BE" for n in "12" for name in ("memora", "lmdb")}
+    assert re.search(r"B  1 process    memora .*k/s", output) and re.search(r"B  2 processes  memora .*two = [\d.]+ x one \(to reach 1.6: ", output)
+    assert re.search(r"E  2 processes  lmdb .*memora = [\d.]+ x the best peer, lmdb \(to reach 1.5: ", output)
+    assert left_over() == before
+
+
+def test_ycsb_operations_are_as_skewed_and_as_mixed_as_they_say():
+    operations = ycsb.Operations(1000, 1)
+    kinds = collections.Counter(kind for kind, _, _ in operations.make("B", 4000))
+    assert 3650 < kinds[ycsb.READ] < 3950 and kinds[ycsb.READ] + kinds[ycsb.UPDATE] == 4000
+    hottest = collections.Counter(k for _, k, _ in operations.make("C", 4000)).most_common(1)[0]
+    assert hottest[0] == ycsb.key(ycsb.scatter(0) % 1000) and 100 < hottest[1] < 250         # 1 / 26.5 of them, and what else falls on this key
+    inserted = [k for kind, k, _ in operations.make("E", 400) if kind == ycsb.INSERT]
+    assert inserted == [ycsb.key(1000 + 2 * i + 1) for i in range(len(inserted))] != []     # worker 1's own: nobody else inserts them
+    latest = collections.Counter(k for kind, k, _ in operations.make("D", 4000) if kind == ycsb.READ)
+    assert latest[ycsb.key(1001)] < 200 < sum(latest[k] for k in map(ycsb.key, range(1001, 2000, 2)))
+    assert {n for kind, _, n in operations.make("E", 4000) if kind == ycsb.SCAN} == set(range(1, 101))
+
+
+@pytest.mark.parametrize("constructor", ycsb.CONTENDERS, ids=lambda c: c.name)
+def test_ycsb_contenders_do_what_is_measured(constructor):
+    keys = sorted(ycsb.key(i) for i in range(20))
+    with contextlib.ExitStack() as stack:
+        for c in contest.entered([constructor], stack, print):
+            side = c
+            if c.processes == 1:
+                side = c.joined(c.address)
+                stack.callback(side.leave)
+            side.load(iter(keys), b"ab")
+            scans = [(ycsb.SCAN, keys[4], 7)] if "E" in c.able else []
+            side.play([(ycsb.READ, keys[0], 0), (ycsb.UPDATE, keys[1], 0), (ycsb.INSERT, b"new", 0), (ycsb.CHANGE, keys[3], 0), *scans], b"written")
+
+            def value(k):
+                if c.name == "lmdb":
+                    with side.env.begin() as txn:
+                        return txn.get(k)
+                return (side.db if c.name == "rocksdict" else side.kv)[k]
+            assert [value(k) for k in (keys[0], keys[1], b"new", keys[3])] == [b"ab", b"written", b"written", b"ba"]
