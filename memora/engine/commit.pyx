@@ -22,6 +22,7 @@ from memora.engine.btree cimport Path, delete_at, drop_pages, find, locate, put_
 from memora.engine.descriptor cimport begin, get32, get64, put32, put64, roll_forward, seal
 from memora.engine.extents cimport collect_extents, extent_bytes, new_extent, retire_extent
 from memora.engine.frames cimport Look, collect, current, finish, new_page, still_there
+from memora.engine.growth cimport grow_for
 from memora.engine.layout cimport *
 from memora.engine.overlay cimport Action, Node, Overlay, overlay_first
 from memora.engine.page cimport Entry, entry_at, value_at
@@ -486,7 +487,7 @@ cdef int make_room(Region r, int st, uint64_t need, str doing) except -1:
     if st == MM_NEED_FRAMES and m.hot.free_count > before + need and m.hot.free_count > m.hot.n_frames // 16:
         return 0
     try:
-        return r.grow_for(st, need, units)
+        return grow_for(r, st, need, units)
     except errors.RegionFull:
         if st == MM_NEED_EXTENT and clear_up(r, st, 0, doing) == MM_FOUND:
             return 0                    # the log of large values was in the way
