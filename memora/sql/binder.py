@@ -7,7 +7,7 @@ correlated, which is recorded in `Query.outer` of every query that the reference
 from __future__ import annotations
 
 from ..errors import NotSupportedError, OperationalError
-from . import ast, bound, dates, mathfunctions, printf  # noqa: F401  (mathfunctions enters its functions)
+from . import ast, bound, dates, mathfunctions, printf, textfunctions  # noqa: F401  (mathfunctions enters its functions)
 from .bound import comparison_affinity, comparison_collation
 from .catalog import collation_of, fold
 from .functions import SCALARS
@@ -17,7 +17,7 @@ from .types import affinity_of
 from .windows import FUNCTIONS as WINDOW_FUNCTIONS
 
 DATE_FUNCTIONS = {"date": dates.date, "time": dates.time, "datetime": dates.datetime_, "julianday": dates.julianday,
-                  "unixepoch": dates.unixepoch, "strftime": dates.strftime}
+                  "unixepoch": dates.unixepoch, "strftime": dates.strftime, "timediff": dates.timediff}
 
 
 class Scope:
@@ -324,12 +324,10 @@ class Binder:
             return self.window_call(name, node, scope)
         if name in WINDOW_FUNCTIONS:
             raise OperationalError(f"misuse of window function {node.name}()")
-        if node.order_by:
-            raise NotSupportedError(f"ORDER BY inside an aggregate ({node.name})")
         if self.is_aggregate(name, node):
             return self.aggregate(name, node, scope)
-        if node.distinct or node.filter is not None:
-            what = "DISTINCT" if node.distinct else "FILTER"
+        if node.distinct or node.filter is not None or node.order_by:
+            what = "DISTINCT" if node.distinct else "FILTER" if node.filter is not None else "ORDER BY"
             raise OperationalError(f"{what} may not be used with non-aggregate {node.name}()")
         if node.star and name in SCALARS:
             raise OperationalError(f"wrong number of arguments to function {node.name}()")
@@ -359,6 +357,7 @@ class Binder:
         try:
             args = self.exprs(node.args, scope)
             condition = None if node.filter is None else self.expr(node.filter, scope)
+            order, terms = self.order_terms(node.order_by, scope)
         finally:
             scope.windows, scope.aggregates = windows, True
         if node.distinct and len(args) != 1:
@@ -366,7 +365,20 @@ class Binder:
         args = self.joined(name, args)
         kind = AGGREGATES[name] if args else 0
         collate = (args[0].collation or 0) if args else 0
-        return bound.Agg(kind, name, args, node.distinct, condition, collate)
+        if kind != AGGREGATES["group_concat"]:
+            # the others come to the same in any order
+            order, terms = [], ()
+        return bound.Agg(kind, name, args, node.distinct, condition, collate, order, terms)
+
+    def order_terms(self, nodes, scope):
+        """(expressions, ((descending, nulls, collation), ...)) of an ORDER BY inside of an aggregate or a window."""
+        order, terms = [], []
+        for term in nodes:
+            e = self.expr(term.expr, scope)
+            nulls = -1 if term.nulls == "FIRST" and term.descending else 1 if term.nulls == "LAST" and not term.descending else 0
+            order.append(e)
+            terms.append((term.descending, nulls, e.collation or 0))
+        return order, tuple(terms)
 
     @staticmethod
     def joined(name, args):
@@ -385,6 +397,8 @@ class Binder:
             raise OperationalError(f"misuse of window function {node.name}()")
         if node.distinct:
             raise OperationalError("DISTINCT is not supported for window functions")
+        if node.order_by:
+            raise OperationalError("ORDER BY may not be used with a window function: its order is that of the window")
         if own is None:
             self.count_arguments(name, node)
         elif node.star or not own[1] <= len(node.args) <= own[2]:
@@ -430,15 +444,10 @@ class Binder:
     def bind_window(self, node, scope):
         """(partition, order, terms, frame, bounds) of a WindowCall."""
         partition = self.exprs(node.partition_by, scope)
-        order, terms = [], []
-        for term in node.order_by:
-            e = self.expr(term.expr, scope)
-            nulls = -1 if term.nulls == "FIRST" and term.descending else 1 if term.nulls == "LAST" and not term.descending else 0
-            order.append(e)
-            terms.append((term.descending, nulls, e.collation or 0))
+        order, terms = self.order_terms(node.order_by, scope)
         frame = node.frame
         if frame is None:
-            return partition, order, tuple(terms), ("RANGE", "UNBOUNDED PRECEDING", "CURRENT ROW", None), [None, None]
+            return partition, order, terms, ("RANGE", "UNBOUNDED PRECEDING", "CURRENT ROW", None), [None, None]
         bounds = []
         for end in (frame.start, frame.end):
             e = None if end.offset is None else self.expr(end.offset, scope)
@@ -446,7 +455,7 @@ class Binder:
             bounds.append(bound.Const(None) if e is not None and not bound.is_constant(e) else e)
         if frame.unit == "RANGE" and any(bounds) and len(order) != 1:
             raise OperationalError("RANGE with offset PRECEDING/FOLLOWING requires one ORDER BY expression")
-        return partition, order, tuple(terms), (frame.unit, frame.start.kind, frame.end.kind, frame.exclude), bounds
+        return partition, order, terms, (frame.unit, frame.start.kind, frame.end.kind, frame.exclude), bounds
 
     def call(self, name, nodes, scope, shown=None):
         shown = shown or name
@@ -459,15 +468,21 @@ class Binder:
                 raise OperationalError(f"wrong number of arguments to function {shown}()")
             return bound.Coalesce(args)
         if name in ("iif", "if"):
-            if len(args) != 3:
+            if len(args) < 2:
                 raise OperationalError(f"wrong number of arguments to function {shown}()")
-            return bound.Case([args[0]], [args[1]], args[2])
+            pairs = len(args) // 2 * 2
+            return bound.Case(args[0:pairs:2], args[1:pairs:2], args[-1] if len(args) % 2 else None)
         if name in DATE_FUNCTIONS:
-            if name == "strftime" and not args:
+            if (name == "strftime" and not args) or (name == "timediff" and len(args) != 2):
                 raise OperationalError(f"wrong number of arguments to function {shown}()")
             return bound.PythonCall(name, DATE_FUNCTIONS[name], args, own=True, clock=True)
         if name in ("printf", "format"):
             return bound.PythonCall(name, printf.printf, args, own=True, deterministic=True)
+        if name in textfunctions.FUNCTIONS:
+            function, least, most = textfunctions.FUNCTIONS[name]
+            if not least <= len(args) <= most:
+                raise OperationalError(f"wrong number of arguments to function {shown}()")
+            return bound.PythonCall(name, function, args, own=True, deterministic=True)
         function = SCALARS.get(name)
         if function is None and name.startswith("jsonb"):
             raise NotSupportedError(f"{shown}(): the binary form of JSON is SQLite's own; the functions of JSON text take and give the same")

@@ -350,14 +350,14 @@ class Row(Bound):
 
 
 class Agg(Bound):
-    """A call of an aggregate function, before grouping replaces it by a slot."""
+    """A call of an aggregate function, before grouping replaces it by a slot. order, terms: as in WindowCall."""
 
-    __slots__ = ("kind", "name", "args", "distinct", "condition", "collate")
-    kids = ("args", "condition")
+    __slots__ = ("kind", "name", "args", "distinct", "condition", "collate", "order", "terms")
+    kids = ("args", "condition", "order")
 
-    def __init__(self, kind, name, args, distinct, condition, collate):
+    def __init__(self, kind, name, args, distinct, condition, collate, order=(), terms=()):
         self.kind, self.name, self.args, self.distinct = kind, name, args, distinct
-        self.condition, self.collate = condition, collate
+        self.condition, self.collate, self.order, self.terms = condition, collate, order, terms
 
 
 class WindowCall(Bound):

@@ -345,6 +345,11 @@ class GroupBy(Node):
         for a in query.aggregates:
             args = c.exprs(a.args)
             condition = None if a.condition is None else c.expr(a.condition)
+            if a.order:
+                aggregates.append(sorting.OrderedAggregate(
+                    a.kind, args[0], args[1] if len(args) > 1 else None, condition, a.distinct, a.collate,
+                    *sorting.AROUND.get(a.name, (b"", b"")), c.exprs(a.order), list(a.terms)))
+                continue
             aggregates.append(sorting.Aggregate(a.kind, args[0] if args else None, args[1] if len(args) > 1 else None,
                                                 condition, a.distinct and a.name not in ("min", "max"), a.collate,
                                                 *sorting.AROUND.get(a.name, ())))

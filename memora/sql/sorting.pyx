@@ -154,7 +154,7 @@ cdef class Aggregate:
     cdef Buf key, scratch
 
     def __cinit__(self, int kind, Expr operand, Expr between, Expr condition, bint distinct, int collation, bytes opening=b"",
-                  bytes closing=b""):
+                  bytes closing=b"", *args):
         self.kind, self.operand, self.between, self.condition = kind, operand, between, condition
         self.distinct, self.collation, self.opening, self.closing = distinct, collation, opening, closing
         self.seen = KeyTable()
@@ -210,6 +210,11 @@ cdef class Aggregate:
             grow_state(s, v.u.p, v.n)
             return 0
         return add_number(s, &v)
+
+    cdef int clear(self) except -1:
+        """Lets go of what it keeps beside the states."""
+        self.seen.clear()
+        return 0
 
     cdef int keep_best(self, State *s, const Value *v) except -1:
         s.best = v[0]
@@ -301,6 +306,79 @@ cdef int sum_result(int kind, State *s, Value *out) except -1:
     else:
         set_int(out, s.whole)
     return 0
+
+
+cdef class OrderedAggregate(Aggregate):
+    """group_concat, or an aggregate like it, with an ORDER BY of its own: keeps all texts and joins them at the end.
+
+    order: expressions; terms: (descending, nulls, collation) of each."""
+
+    cdef list order, terms
+    cdef dict rows                     # by group: [(key, text, separator)]
+
+    def __cinit__(self, int kind, Expr operand, Expr between, Expr condition, bint distinct, int collation, bytes opening,
+                  bytes closing, list order, list terms):
+        self.order, self.terms = order, terms
+        self.rows = {}
+
+    cdef int add(self, State *s, int64_t group) except -1:
+        cdef Value v
+        cdef bint fresh
+        cdef Py_ssize_t i
+        cdef uint8_t rank
+        if self.condition is not None and self.condition.test() != 1:
+            return 0
+        self.operand.eval(&v)
+        if v.tag == T_NULL:
+            return 0
+        if self.distinct:
+            self.key.n = 0
+            append(&self.key, <const uint8_t *>&group, 8)
+            key_put(&self.key, &v, self.collation, False)
+            self.seen.insert(self.key.p, self.key.n, &fresh)
+            if not fresh:
+                return 0
+        text_of(&v, &self.scratch, &v)
+        text = v.u.p[:v.n]
+        separator = b","
+        if self.between is not None:
+            self.between.eval(&v)
+            text_of(&v, &self.scratch, &v)
+            separator = b"" if v.tag == T_NULL else v.u.p[:v.n]
+        self.key.n = 0
+        for i in range(len(self.order)):
+            descending, nulls, collation = self.terms[i]
+            (<Expr>self.order[i]).eval(&v)
+            if nulls:
+                rank = 1 if (v.tag == T_NULL) == (nulls > 0) else 0
+                append(&self.key, &rank, 1)
+            key_put(&self.key, &v, collation, descending)
+        s.count += 1
+        s.whole = group
+        self.rows.setdefault(group, []).append((self.key.p[:self.key.n], text, separator))
+        return 0
+
+    cdef int final(self, State *s, Value *out) except -1:
+        cdef bytes joined
+        rows = sorted(self.rows.pop(s.whole, ()) if s.count else (), key=first_of)
+        if not rows and not self.opening:
+            out.tag = T_NULL
+            return 0
+        joined = self.opening + b"".join([(separator if n else b"") + text for n, (_, text, separator) in enumerate(rows)]) + self.closing
+        s.n = 0
+        grow_state(s, <const uint8_t *><const char *>joined, len(joined))
+        set_text(out, s.bytes, s.n)
+        out.json = len(self.opening) > 0
+        return 0
+
+    cdef int clear(self) except -1:
+        self.seen.clear()
+        self.rows.clear()
+        return 0
+
+
+def first_of(row):
+    return row[0]
 
 
 cdef int grow_state(State *s, const uint8_t *p, size_t n) except -1:
@@ -468,5 +546,5 @@ cdef class GroupBy(Op):
         self.arena.clear()
         self.table.clear()
         for i in range(self.naggregates):
-            (<Aggregate>self.aggregates[i]).seen.clear()
+            (<Aggregate>self.aggregates[i]).clear()
         return 0

@@ -6,6 +6,8 @@ UNITS: dict
 BOUNDS: dict
 EXCLUDES: dict
 
+class Partition: ...
+
 class Frame:
     def __init__(self, unit: int, start: int, start_by: Expr | None, end: int, end_by: Expr | None, exclude: int, order_slot: int, descending: bool, nulls: int, collation: int) -> None: ...
 
