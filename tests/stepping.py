@@ -76,10 +76,10 @@ class Stepper:
     """
 
     def __init__(self, store, sizes, trees, models, body_every=8, go_on_every=4, stop_at=10, region_dir=None, topic=None):
-        from memora.engine.region import Region
+        from memora.engine import superblock
         self.trees, self.models, self.topic = trees, models, topic
         self.name, self.region_dir = store.region.name, region_dir
-        self.geometry = Region.geometry(sizes["max_bytes"], sizes["ring_bytes"], sizes["slots"], sizes["snaps"])
+        self.geometry = superblock.geometry(sizes["max_bytes"], sizes["ring_bytes"], sizes["slots"], sizes["snaps"])
         self.frames = sizes["initial_bytes"] // 4096        # units below are frames; those above are compared whole
         self.base = tempfile.mkdtemp(dir="/dev/shm", prefix="memora-step-")
         self.user = Path(self.base, f"memora-{os.getuid()}")

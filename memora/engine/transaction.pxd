@@ -1,10 +1,18 @@
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int32_t, int64_t
-from memora.engine.commit cimport TreeRef
 from memora.engine.layout cimport mm_map
 from memora.engine.overlay cimport Node, Overlay
 from memora.engine.page cimport Entry
-from memora.engine.readset cimport ReadSet
+from memora.engine.readset cimport ReadSet, TreeRef
 from memora.engine.region cimport Region
+
+
+# Numbers of one tree that this transaction took (rowids.pyx), as its keys read big-endian.
+ctypedef struct Range:
+    uint32_t tree
+    int32_t place           # in the table of reservations, -1: none
+    uint64_t next, last     # to be given next; the largest one taken
+    uint64_t want           # how many to take when these are used up
+    int dirty               # entries may have been removed: `next` is to be found anew
 
 
 cdef class Transaction:
@@ -28,6 +36,9 @@ cdef class Transaction:
     cdef list marks
     cdef public uint64_t timeout_ns
     cdef uint64_t writes        # moves with every write: cursors notice
+    cdef Range *ranges
+    cdef uint32_t n_ranges, cap_ranges
+    cdef readonly uint64_t reservations     # how often numbers were taken
 
     cdef int finish(self) except -1
     cdef int check(self) except -1
@@ -37,6 +48,7 @@ cdef class Transaction:
     cdef TreeRef *ref(self, uint32_t tree) except NULL
     cdef int keep(self, const uint8_t *p, uint64_t n) except -1
     cdef int expired(self, uint64_t expiry) noexcept
+    cdef int saw(self, int st, uint32_t pgno, uint32_t slot, const uint8_t *k, size_t kn) except -1
     cdef int c_get(self, uint32_t tree, const uint8_t *k, size_t kn, const uint8_t **v, size_t *vn) except -1
     cdef int c_get_expiry(self, uint32_t tree, const uint8_t *k, size_t kn, const uint8_t **v, size_t *vn, uint64_t *expiry) except -1
     cdef int c_write(self, uint32_t tree, uint8_t op, const uint8_t *k, size_t kn, const uint8_t *v, size_t vn, uint64_t expiry) except -1
