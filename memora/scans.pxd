@@ -23,5 +23,4 @@ cdef class Scan:
     cdef int stand(self, int more) except -1
     cdef int step(self) except -1
     cdef int again(self) except -1
-    cdef int inside(self) noexcept
     cpdef close(self)

@@ -5,7 +5,6 @@ READERS     The snapshot is announced at the first step and withdrawn with the l
             whatever is not a plain cell: extents, expiry, long keys.
 """
 from libc.stdint cimport uint8_t, uint32_t, int64_t
-from libc.string cimport memcmp
 from memora.engine.codec cimport decode_key_object, decode_value_object
 from memora.engine.cursor cimport Cursor
 from memora.engine.layout cimport *
@@ -42,7 +41,7 @@ cdef class Scan:
         try:
             if self.left:
                 more = self.begin() if self.cursor is None else self.step()
-            if more and self.inside():
+            if more:
                 key = decode_key_object(self.kp, self.kn)
                 item = (key, decode_value_object(self.vp, self.vn, self.pickle)) if self.values else key
                 if not self.plain:
@@ -61,6 +60,10 @@ cdef class Scan:
             self.transaction = Transaction(self.region, read_only=True)
         c = self.cursor = Cursor(self.transaction, self.tree)
         self.plain = self.transaction.read_only
+        if self.reverse:
+            c.c_limit(<const uint8_t *><char *>self.low, len(self.low))
+        elif self.high is not None:
+            c.c_limit(<const uint8_t *><char *>self.high, len(self.high))
         if not self.reverse:
             return self.stand(c.c_seek(<const uint8_t *><char *>self.low, len(self.low)))
         if self.high is None:
@@ -79,13 +82,17 @@ cdef class Scan:
         """Go on by one entry: 1, or 0 at the end of the tree."""
         cdef Cursor c = self.cursor
         cdef Transaction t = self.transaction
-        cdef int at
+        cdef int at, inside
         cdef Entry e
         if self.plain:
             t.check()
-            at = c.at - 1 if self.reverse else c.at + 1
-            if 0 <= at < <int>(<mm_frame *>c.page).count and entry_at(<mm_frame *>c.page, at, self.keybuf, &e) == MM_OK \
-                    and e.lk == 0 and not e.vinfo & (MM_V_EXT | MM_V_EXPIRY):
+            if self.reverse:
+                at = c.at - 1
+                inside = at >= (c.edge if c.bounded else 0)
+            else:
+                at = c.at + 1
+                inside = at < (c.edge if c.bounded else <int>(<mm_frame *>c.page).count)
+            if inside and entry_at(<mm_frame *>c.page, at, self.keybuf, &e) == MM_OK and e.lk == 0 and not e.vinfo & (MM_V_EXT | MM_V_EXPIRY):
                 c.at = at
                 self.kp = e.key
                 self.kn = e.kn
@@ -103,24 +110,6 @@ cdef class Scan:
             return self.stand(self.cursor.c_seek_before(<const uint8_t *><char *>key, len(key)))
         key += b"\0"
         return self.stand(self.cursor.c_seek(<const uint8_t *><char *>key, len(key)))
-
-    cdef int inside(self) noexcept:
-        """The entry is before the end of the range."""
-        cdef const uint8_t *bound
-        cdef size_t n
-        cdef int c
-        if self.reverse:
-            bound = <const uint8_t *><char *>self.low
-            n = len(self.low)
-        elif self.high is None:
-            return 1
-        else:
-            bound = <const uint8_t *><char *>self.high
-            n = len(self.high)
-        c = memcmp(self.kp, bound, self.kn if self.kn < n else n)
-        if c == 0:
-            c = <int>(self.kn > n) - <int>(self.kn < n)
-        return c >= 0 if self.reverse else c < 0
 
     cpdef close(self):
         """Withdraw the snapshot; nothing comes any more. Again: nothing happens."""
