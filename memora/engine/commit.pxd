@@ -16,7 +16,7 @@ cdef int read_roots(mm_map *m, uint64_t s, uint32_t tree, TreeRef *out) noexcept
 cdef int commit_one(Region r, const TreeRef *t, uint8_t op, const uint8_t *k, size_t kn, const uint8_t *v, uint64_t vn,
                     uint64_t expiry, uint64_t timeout_ns, uint64_t *commit) except -1
 cdef int commit_all(Region r, Overlay *o, TreeRef *refs, uint32_t n_refs, const ReadSet *reads, uint64_t s, int check_schema, uint64_t timeout_ns,
-                    uint64_t *commit) except -1
+                    uint64_t *commit, uint64_t ticket, uint32_t entry, uint64_t word) except -1
 cdef int flush_log(Region r) except -1
 
 # The parts of a commit, for replay.pyx

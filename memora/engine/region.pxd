@@ -15,6 +15,8 @@ cdef class Region:
     cdef public object flush    # callable that writes the log to the file; None without one
     cdef uint32_t epoch
     cdef readonly bint ephemeral    # memfd
+    cdef uint64_t ticket        # the one that a transaction of this process took last
+    cdef unsigned long ticket_thread    # and the thread that took it, which must not wait for it
     cdef int use(self) except -1
     cdef int64_t snapshot_entry(self) except -1
     cdef int give_back(self, uint32_t entry) except -1

@@ -8,6 +8,8 @@ DEFAULT_SLOTS: int
 DEFAULT_SNAPS: int
 GUARD: int
 GROW_UNITS: int
+SNAPSHOT_SHARE: int
+MOST_SNAPS: int
 FEATURES_KNOWN: int
 FAILPOINTS: tuple[str, ...]
 
@@ -35,6 +37,8 @@ class Region:
         incarnation: int = 1,
         file_id: tuple[int, int] = (0, 0),
         fill: Callable[["Region"], object] | None = None,
+        snapshot_bytes: int | None = None,
+        snapshot_age_s: float = 0.0,
     ) -> "Region": ...
     @staticmethod
     def memory(
@@ -43,6 +47,8 @@ class Region:
         slots: int = 64,
         snaps: int = 1024,
         initial_bytes: int | None = None,
+        snapshot_bytes: int | None = None,
+        snapshot_age_s: float = 0.0,
     ) -> "Region": ...
     @staticmethod
     def attach(name: str, region_dir: str | None = None, file_id: tuple[int, int] | None = None) -> "Region": ...

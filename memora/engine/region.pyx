@@ -23,7 +23,7 @@ from memora.engine.frames cimport finish
 from memora.engine.layout cimport *
 from memora.engine.procs cimport (claim_slot, claim_snapshot, fork_epoch, lock_release, lock_take, lock_try, reap, release_slot,
                                   release_snapshot, slot_alive)
-from memora.engine.status cimport error
+from memora.engine.status cimport error, lock_timeout, what_of
 from memora.engine.sync cimport *
 from cpython.exc cimport PyErr_CheckSignals
 
@@ -49,6 +49,8 @@ DEFAULT_SLOTS = 1024
 DEFAULT_SNAPS = 4096
 GUARD = 128 << 10
 GROW_UNITS = 1024           # at least 4 MiB a step
+SNAPSHOT_SHARE = 4          # a region's budget for what snapshots keep is this part of its cap, if nothing is said
+MOST_SNAPS = 1 << 20        # as many as a ticket can name (MM_TICKET_ENTRY)
 FEATURES_KNOWN = 0
 # Named points of a commit, in the order of MM_FP_* (csrc/layout.h).
 FAILPOINTS = ("locked", "validated", "applied", "logged", "filled", "sealed", "rolling", "rolled", "unlocked", "collecting", "growing")
@@ -135,13 +137,7 @@ cdef int take_lock(Region r, uint64_t timeout_ns) except -1:
             raise error(m, st, "taking the commit lock")
         PyErr_CheckSignals()
         if mm_mono_ns() - begun > timeout_ns:
-            w = mm_ld32(&m.hot.lock)
-            slot = <int>(w & MM_LOCK_SLOT) - 1
-            who = "nobody any more"
-            if 0 <= slot < <int>m.n_slots:
-                what = bytes((<char *>m.slot[slot].what)[:sizeof(m.slot[slot].what)]).split(b"\0")[0].decode("utf-8", "replace")
-                who = f"process {m.slot[slot].pid} (slot {slot}){' in ' + repr(what) if what else ''}"
-            raise errors.LockTimeout(f"the commit lock of {r.name!r} was not free within {timeout_ns / 1e9:g} s; held by {who}")
+            raise lock_timeout(m, r.name, timeout_ns)
 
 
 cdef int bootstrap(mm_map *m, uint64_t units) except -1:
@@ -212,7 +208,7 @@ cdef class Region:
 
     @staticmethod
     def create(str name, str region_dir=None, max_bytes=None, ring_bytes=DEFAULT_RING, slots=DEFAULT_SLOTS, snaps=DEFAULT_SNAPS,
-               initial_bytes=None, uuid=None, incarnation=1, file_id=(0, 0), fill=None):
+               initial_bytes=None, uuid=None, incarnation=1, file_id=(0, 0), fill=None, snapshot_bytes=None, snapshot_age_s=0.0):
         """Create the named region, or raise FileExistsError. fill(region), if given, runs before the region gets its name."""
         cdef Region r
         for left in range(100, -1, -1):
@@ -226,7 +222,8 @@ cdef class Region:
                     raise
         try:
             fds = [os.open(os.path.join(path, f), os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600) for f in ("region", "slots")]
-            r = Region._build(name, path, fds, max_bytes, ring_bytes, slots, snaps, initial_bytes, uuid, incarnation, file_id)
+            r = Region._build(name, path, fds, max_bytes, ring_bytes, slots, snaps, initial_bytes, uuid, incarnation, file_id,
+                              snapshot_bytes, snapshot_age_s)
             try:
                 if fill is not None:
                     fill(r)
@@ -249,22 +246,25 @@ cdef class Region:
             raise
 
     @staticmethod
-    def memory(max_bytes=None, ring_bytes=DEFAULT_RING, slots=64, snaps=1024, initial_bytes=None):
+    def memory(max_bytes=None, ring_bytes=DEFAULT_RING, slots=64, snaps=1024, initial_bytes=None, snapshot_bytes=None, snapshot_age_s=0.0):
         """A region without a name: it ends with its last process. Forked children share it."""
         fds = [os.memfd_create("memora-" + f, os.MFD_CLOEXEC) for f in ("region", "slots")]
-        return Region._build(":memory:", None, fds, max_bytes, ring_bytes, slots, snaps, initial_bytes, None, 1, (0, 0))
+        return Region._build(":memory:", None, fds, max_bytes, ring_bytes, slots, snaps, initial_bytes, None, 1, (0, 0), snapshot_bytes,
+                             snapshot_age_s)
 
     @staticmethod
-    def _build(name, path, fds, max_bytes, ring_bytes, slots, snaps, initial_bytes, uuid, incarnation, file_id):
+    def _build(name, path, fds, max_bytes, ring_bytes, slots, snaps, initial_bytes, uuid, incarnation, file_id, snapshot_bytes, snapshot_age_s):
         cdef Region r = Region.__new__(Region)
         cdef mm_super s
+        if not 0 < snaps < MOST_SNAPS:
+            raise ValueError(f"snaps must be between 1 and {MOST_SNAPS - 1}, not {snaps}")
         room = os.fstatvfs(fds[0])
         total = room.f_blocks * room.f_frsize or (os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
         if max_bytes is None:
             max_bytes = max(total // 2, 1 << 20)
         g = Region.geometry(max_bytes, ring_bytes, slots, snaps)
         initial = min(g["cap_units"], max(64, (initial_bytes or min(1 << 20, max_bytes // 4)) // 4096))
-        slots_bytes = 4096 + slots * sizeof(mm_slot) + snaps * 16
+        slots_bytes = MM_SLOTS_BYTES(slots, snaps)
         where = path or "memfd"
         _fallocate(fds[0], 0, g["off_pt"], "create region", where)
         Region._allocate(fds[0], g, 0, initial, where)
@@ -294,6 +294,8 @@ cdef class Region:
         s.created_ns = mm_wall_ns()
         s.n_slots = slots
         s.n_snaps = snaps
+        s.snapshot_bytes = g["cap_units"] * MM_UNIT // SNAPSHOT_SHARE if snapshot_bytes is None else snapshot_bytes
+        s.snapshot_age_ns = int(snapshot_age_s * 1e9)
         s.crc = mm_crc32c(0, &s, <size_t>(<char *>&s.crc - <char *>&s))
         os.pwrite(fds[0], (<char *>&s)[:sizeof(s)], 0)
         os.pwrite(fds[1], b"MEMSLOTS" + uuid + struct.pack("<II", slots, snaps), 0)
@@ -397,7 +399,7 @@ cdef class Region:
         uuid = (<char *>s.uuid)[:16]
         if head[:8] != b"MEMSLOTS" or head[8:24] != uuid or head[24:32] != struct.pack("<II", s.n_slots, s.n_snaps):
             raise errors.RegionError(f"{path!r}: the slots file is not of this region")
-        want = 4096 + s.n_slots * sizeof(mm_slot) + s.n_snaps * 16
+        want = MM_SLOTS_BYTES(s.n_slots, s.n_snaps)
         if os.fstat(fds[1]).st_size < want or not 0 < s.n_slots < 8191:
             raise errors.RegionError(f"{path!r}: the slots file is truncated: {os.fstat(fds[1]).st_size} of {want} bytes")
         return uuid
@@ -411,7 +413,7 @@ cdef class Region:
         p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fds[0], 0)
         if p == MAP_FAILED:
             raise errors.RegionError(f"cannot map {size} bytes of {self.name!r}: address space is limited; give a smaller max_bytes")
-        m.slots_bytes = 4096 + s.n_slots * sizeof(mm_slot) + s.n_snaps * 16
+        m.slots_bytes = MM_SLOTS_BYTES(s.n_slots, s.n_snaps)
         q = mmap(NULL, m.slots_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fds[1], 0)
         if q == MAP_FAILED:
             munmap(p, size)
@@ -435,6 +437,7 @@ cdef class Region:
         m.slot = <mm_slot *>(m.slots + 4096)
         m.snap = <uint64_t *>(m.slots + 4096 + s.n_slots * sizeof(mm_slot))
         m.owner = m.snap + s.n_snaps
+        m.since = m.owner + s.n_snaps
         m.durable = -1
         self.region_fd, self.slots_fd = fds
         self.ids = [(os.fstat(fd).st_dev, os.fstat(fd).st_ino) for fd in fds]
@@ -577,6 +580,7 @@ cdef class Region:
                 f.link = u + 1
             take_lock(self, 60 * 1000000000)
             try:
+                m.hot.lock_doing = MM_DOING_GROW
                 mm_fail(m, MM_FP_GROWING)
                 begin(m)
                 put64(m, &m.hot.n_units, last)
@@ -656,6 +660,8 @@ cdef class Region:
             "pages": h.page_high - 1 - h.page_free_count, "extent_bytes": h.n_granules * MM_GRANULE, "extent_free_bytes": h.x_free * MM_GRANULE,
             "log_bytes": h.ring_head - h.ring_tail, "log_first_commit": h.tail_commit, "trees": h.n_trees,
             "evictions": h.evictions, "expirations": h.expirations,
+            "kept_bytes": h.pinned_count * MM_UNIT + h.xlimbo_granules * MM_GRANULE, "snapshot_bytes": self.m.super.snapshot_bytes,
+            "snapshots_revoked": h.revoked,
         }
 
     def processes(self) -> list:
@@ -666,9 +672,8 @@ cdef class Region:
             s = &self.m.slot[i]
             if mm_ld32(&s.state) == MM_SLOT_LIVE:
                 alive = i == self.m.me or mm_life_held(self._fd(1), self.m.slots_dev, self.m.slots_ino, i) != 0
-                what = bytes((<char *>s.what)[:sizeof(s.what)]).split(b"\0")[0].decode("utf-8", "replace")
                 out.append({"slot": i, "generation": s.gen, "pid": s.pid, "alive": alive, "since": s.start_ns / 1e9,
-                            "commits": s.commits, "conflicts": s.conflicts, "what": what})
+                            "commits": s.commits, "conflicts": s.conflicts, "what": what_of(s)})
         return out
 
     def failpoint(self, name, int signal=0):
