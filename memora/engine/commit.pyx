@@ -532,6 +532,8 @@ cdef int clear_up(Region r, int st, uint64_t limit, str doing, int64_t spare) ex
         st2 = shed if shed != MM_FOUND and shed != MM_ABSENT else MM_OK
     if st2 == MM_OK:
         st2 = collect_extents(m, 1)
+    if st2 == MM_OK and m.n_scan:
+        st2 = keep_budget(m)
     lock_release(m)
     if st2:
         raise error(m, st2, doing)
