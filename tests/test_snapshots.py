@@ -1,4 +1,5 @@
 """The budget of snapshots: a reader that sleeps for ever does not fill the region; who is revoked hears of it and reads nothing wrong."""
+import gc
 import os
 import signal
 import struct
@@ -354,6 +355,17 @@ def test_dead_owners_go_first(small, spawn):
     assert young.get(16, b"key-0000")[:8] == b"%08d" % 1
     assert small.stats()["snapshots_revoked"] == 0
     young.rollback()
+
+
+def test_a_snapshot_that_is_garbage_in_a_cycle_is_given_back(small):
+    for _ in range(3):
+        txn = small.begin(immediate=True)
+        cycle = [txn]
+        cycle.append(cycle)
+        assert len(small.snapshots()) == 1
+        del txn, cycle
+        gc.collect()
+        assert small.snapshots() == [] and small.locks() == []
 
 
 def test_in_sql_and_by_name(shm):

@@ -516,7 +516,7 @@ cdef class Region:
         return i
 
     cdef int give_back(self, uint32_t entry) except -1:
-        if len(self.entries) < 64:
+        if self.entries is not None and len(self.entries) < 64:     # None: the garbage collector has been here
             self.entries.append(entry)
         else:
             release_snapshot(&self.m, entry)

@@ -8,6 +8,7 @@ belongs to the parent only.
 READERS     Every read goes through page_at at S and copies what it returns; the announced word is compared with the one stored
             before anything read is handed out: another value means that the snapshot was revoked (SnapshotTooOld).
 """
+cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int32_t, int64_t
 from libc.stdlib cimport free, malloc, realloc
@@ -34,6 +35,7 @@ cdef enum:
     WHAT = 199                  # bytes of mm_slot.what before its zero
 
 
+@cython.no_gc_clear              # __dealloc__ needs the region: the collector must not take it away before
 cdef class Transaction:
     """A transaction of the engine. Made by Store.begin()."""
 
