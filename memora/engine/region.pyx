@@ -438,6 +438,7 @@ cdef class Region:
         m.snap = <uint64_t *>(m.slots + 4096 + s.n_slots * sizeof(mm_slot))
         m.owner = m.snap + s.n_snaps
         m.since = m.owner + s.n_snaps
+        m.reserve = <mm_reserve *>(m.since + s.n_snaps)
         m.durable = -1
         self.region_fd, self.slots_fd = fds
         self.ids = [(os.fstat(fd).st_dev, os.fstat(fd).st_ino) for fd in fds]

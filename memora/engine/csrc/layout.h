@@ -18,6 +18,7 @@
  *   4096     mm_slot[n_slots], 256 bytes each
  *   ..       u64 snapshot words[n_snaps] (MM_SNAP_*), then u64 owners[n_snaps] = slot << 32 | slot generation,
  *            then u64 since[n_snaps] = monotonic clock when it was announced (coarse), MM_SINCE_CHECKPOINT
+ *   ..       mm_reserve[n_snaps]
  */
 #ifndef MEMORA_LAYOUT_H
 #define MEMORA_LAYOUT_H
@@ -261,6 +262,8 @@ typedef struct {
     uint32_t n_slots, n_snaps;
     uint32_t snaps_high;        /* snapshot words ever claimed are below */
     uint32_t slots_high;
+    uint32_t reserves_high;     /* reservations that may be live are below; moves under the commit lock */
+    uint32_t pad;
 } mm_slots_head;
 
 /* State and generation change only under the attach lock; the rest is written by the owner. */
@@ -277,6 +280,17 @@ typedef struct {
 _Static_assert(sizeof(mm_slot) == 256, "mm_slot");
 enum { MM_SLOT_FREE = 0, MM_SLOT_LIVE = 1 };
 
+/* A range of numbers that an open transaction took (rowids.pyx). Live while the snapshot word `entry` is exactly `word`.
+ * Written under the commit lock; its owner frees it (word = 0) without. */
+typedef struct {
+    uint64_t word;              /* the owner's announced snapshot word, 0 = free */
+    uint32_t entry;             /* number of that snapshot word */
+    uint32_t tree;
+    uint64_t last;              /* largest number taken, as its key reads big-endian */
+    uint64_t pad;
+} mm_reserve;
+_Static_assert(sizeof(mm_reserve) == 32, "mm_reserve");
+
 /* Snapshot word: S in bits 0..47, state in 48..49, claim generation in 50..63. */
 #define MM_SNAP_S 0x0000ffffffffffffull
 #define MM_SNAP_SHIFT 48
@@ -285,7 +299,7 @@ enum { MM_SLOT_FREE = 0, MM_SLOT_LIVE = 1 };
 #define MM_SNAP_ACTIVE 2ull
 #define MM_SNAP_REVOKED 3ull
 #define MM_SINCE_CHECKPOINT 0x8000000000000000ull   /* in since: a checkpoint's, revoked only when nothing else is left */
-#define MM_SLOTS_BYTES(n_slots, n_snaps) (4096 + (uint64_t)(n_slots) * sizeof(mm_slot) + (uint64_t)(n_snaps) * 24)
+#define MM_SLOTS_BYTES(n_slots, n_snaps) (4096 + (uint64_t)(n_slots) * sizeof(mm_slot) + (uint64_t)(n_snaps) * (24 + sizeof(mm_reserve)))
 
 /* hot.ticket */
 #define MM_TICKET_ENTRY 0xfffffull
@@ -323,6 +337,7 @@ typedef struct mm_map {
     uint32_t n_slots, n_snaps;
     mm_slot *slot;              /* table */
     uint64_t *snap, *owner, *since;
+    mm_reserve *reserve;
     uint32_t me, me_gen;        /* my slot, its generation; me = UINT32_MAX: none */
     uint32_t fork_epoch;
     int32_t slots_fd;
