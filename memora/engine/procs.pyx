@@ -234,6 +234,8 @@ cdef int ticket_stands(mm_map *m, uint64_t mine, int ask) noexcept nogil:
     if t == 0 or t == mine:
         return 0
     if mm_mono_ns() >= mm_ld64(&m.hot.ticket_deadline_ns) or (ask and not entry_alive(m, <uint32_t>(t & MM_TICKET_ENTRY))):
+        if m.read_only:
+            return 0
         ticket_release(m, t)
         return mm_ld64(&m.hot.ticket) not in (0, mine)
     return 1
@@ -255,7 +257,7 @@ cdef int entry_alive(mm_map *m, uint32_t i) noexcept nogil:
 cdef void entry_freed(mm_map *m, uint32_t i) noexcept nogil:
     """Before an entry becomes free, by its owner or by a reaper: what is kept with it goes. Not always under the commit lock."""
     cdef uint64_t t = mm_ld64(&m.hot.ticket)
-    if t and (t & MM_TICKET_ENTRY) == i:
+    if t and (t & MM_TICKET_ENTRY) == i and not m.read_only:       # who may only read the region leaves it to those who wait
         ticket_release(m, t)
 
 

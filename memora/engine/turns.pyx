@@ -118,7 +118,7 @@ def locks(Region r not None) -> list:
     cdef double age
     cdef int64_t left
     r.use()
-    r._fd(1)
+    r.slots_open()
     out = []
     w = mm_ld32(&m.hot.lock)
     if w & MM_LOCK_SLOT:
@@ -143,7 +143,7 @@ def snapshots(Region r not None) -> list:
     cdef uint64_t w, o, since
     cdef uint32_t i, high
     r.use()
-    r._fd(1)
+    r.slots_open()
     newest = mm_ld64(&m.hot.commit_seq)
     high = mm_ld32(&(<mm_slots_head *>m.slots).snaps_high)
     out = []
