@@ -16,6 +16,7 @@ from memora.engine.codec cimport (Buf, buf_free, buf_init, buf_put, decode_key_o
 from memora.engine.commit cimport TreeRef, commit_one, read_roots
 from memora.engine.frames cimport Look, still_there, unregistered_ok
 from memora.engine.layout cimport *
+from memora.engine.many cimport expect_entry, expect_way
 from memora.engine.page cimport Entry, value_at
 from memora.engine.procs cimport fork_epoch
 from memora.engine.region cimport Region
@@ -23,6 +24,7 @@ from memora.engine.status cimport error
 from memora.engine.sync cimport *
 from memora.engine.cursor cimport Cursor
 from memora.engine.transaction cimport Transaction
+from memora.scans cimport Scan
 
 import random
 import time
@@ -32,6 +34,7 @@ from memora import errors
 from memora.engine import codec
 
 cdef enum:
+    AHEAD = 32          # keys of get_many whose pages are asked for together
     TRIES = 16          # reads without an announced snapshot, before one is announced
 
 _ABSENT = object()
@@ -237,24 +240,65 @@ cdef class Space:
 
     def get_many(self, keys) -> dict:
         """The keys that are there, with their values, all at one commit."""
-        wanted = list(keys)
+        cdef list wanted = list(keys)
+        if self.transaction is None:
+            return self.store.reading(lambda t: self._get_many(t, wanted))
+        return self._get_many(self.transaction, wanted)
 
-        def work(Transaction t):
-            cdef Buf b
-            cdef const uint8_t *v
-            cdef size_t n
-            buf_init(&b)
-            out = {}
-            try:
-                for key in wanted:
-                    b.n = 0
-                    encode_key_object(key, &b)
-                    if t.c_get(self.t.tree, b.p, b.n, &v, &n):
-                        out[key] = decode_value_object(v, n, self.pickle)
-            finally:
-                buf_free(&b)
-            return out
-        return work(self.transaction) if self.transaction is not None else self.store.reading(work)
+    def _get_many(self, Transaction t, list wanted):
+        cdef Buf b
+        cdef Py_ssize_t at
+        cdef dict out = {}
+        buf_init(&b)
+        try:
+            for at in range(0, len(wanted), AHEAD):
+                self.get_some(t, wanted, at, min(at + AHEAD, len(wanted)), &b, out)
+        finally:
+            buf_free(&b)
+        return out
+
+    cdef int get_some(self, Transaction t, list keys, Py_ssize_t at, Py_ssize_t end, Buf *b, dict out) except -1:
+        """keys[at:end], at most AHEAD; their pages are asked for before the first is read (many.pyx)."""
+        cdef const uint8_t *k[AHEAD]
+        cdef size_t ends[AHEAD]
+        cdef uint32_t leaf[AHEAD]
+        cdef uint32_t i, slot, n = <uint32_t>(end - at), tree = self.t.tree, root
+        cdef bint plain = t.read_only and not t.has_overlay and t.entry >= 0
+        cdef const uint8_t *v
+        cdef size_t vn, kn
+        cdef Look look
+        cdef Entry e
+        cdef int st
+        t.check()
+        root = t.ref(tree).root
+        b.n = 0
+        for i in range(n):
+            encode_key_object(keys[at + i], b)
+            ends[i] = b.n
+        for i in range(n):
+            k[i] = b.p + (ends[i - 1] if i else 0)
+            leaf[i] = expect_way(t.m, t.s, root, tree, k[i], b.p + ends[i] - k[i]) if plain else 0
+        for i in range(n):
+            expect_entry(t.m, t.s, leaf[i], k[i], b.p + ends[i] - k[i])
+        for i in range(n):
+            kn = b.p + ends[i] - k[i]
+            st = MM_MOVED
+            if leaf[i]:
+                st = find(t.m, t.s, leaf[i], tree, k[i], kn, &look, &slot)
+                if st == MM_FOUND:
+                    if value_at(look.page, slot, &e) or e.vinfo & (MM_V_EXT | MM_V_EXPIRY):
+                        st = MM_MOVED
+                    else:
+                        t.keep(e.val, e.vn)
+                if not still_there(&look):
+                    st = MM_MOVED
+            if st == MM_FOUND:
+                out[keys[at + i]] = decode_value_object(t.scratch, e.vn, self.pickle)
+            elif st != MM_ABSENT and t.c_get(tree, k[i], kn, &v, &vn):
+                out[keys[at + i]] = decode_value_object(v, vn, self.pickle)
+        if t.entry >= 0:
+            t.alive()                   # before any of it is handed out
+        return 0
 
     def put_many(self, pairs, uint64_t expiry_ns=0):
         """Set all keys of a mapping, or of (key, value) pairs, in one commit."""
@@ -287,11 +331,7 @@ cdef class Space:
         return self._scan(start, stop, prefix, reverse, limit, True)
 
     def _scan(self, start, stop, prefix, bint reverse, limit, bint values):
-        cdef Transaction t = self.transaction
-        cdef Cursor c
-        cdef int more, tries = 0
         cdef bytes low = b"", high = None
-        left = -1 if limit is None else limit
         if prefix is not None:
             if start is not None or stop is not None:
                 raise ValueError("prefix goes without start and stop")
@@ -302,48 +342,7 @@ cdef class Space:
                 low = codec.encode_key(start)
             if stop is not None:
                 high = codec.encode_key(stop)
-        if t is None:
-            t = Transaction(self.region, read_only=True)
-        try:
-            while True:
-                try:
-                    c = Cursor(t, self.t.tree)
-                    if not reverse:
-                        more = c.c_seek(<const uint8_t *><char *>low, len(low))
-                    elif high is None:
-                        more = c.c_last()
-                    else:
-                        more = c.c_seek_before(<const uint8_t *><char *>high, len(high))
-                    break
-                except errors.SnapshotTooOld:       # nothing was handed out yet
-                    tries += 1
-                    if tries == self.store.patience or self.transaction is not None:
-                        raise
-                    t.rollback()
-                    t = Transaction(self.region, read_only=True)
-            while more and left:
-                if reverse:
-                    if c.key < low:
-                        break
-                elif high is not None and c.key >= high:
-                    break
-                key = decode_key_object(c.kp, c.kn)
-                yield (key, decode_value_object(c.vp, c.vn, self.pickle)) if values else key
-                left -= 1
-                if not left:
-                    break
-                if c.writes != t.writes:            # the caller wrote in the same transaction: stand on the key again
-                    again = codec.encode_key(key)
-                    if reverse:
-                        more = c.c_seek_before(<const uint8_t *><char *>again, len(again))
-                    else:
-                        again += b"\0"
-                        more = c.c_seek(<const uint8_t *><char *>again, len(again))
-                else:
-                    more = c.c_prev() if reverse else c.c_next()
-        finally:
-            if self.transaction is None:
-                t.rollback()
+        return Scan(self.store, self.transaction, self.t.tree, self.pickle, low, high, reverse, limit, values)
 
     def __iter__(self):
         return self._scan(None, None, None, False, None, False)

@@ -311,7 +311,7 @@ def test_conflict_and_run(db):
     assert db.run(work) == "done"
     assert tries == [10, 20, 30] and k["n"] == 31
     with pytest.raises(errors.SerializationError):
-        db.run(lambda tx: (tx.kv("k")["n"], k.put("n", 0), tx.kv("k").put("n", 1)), tries=2)
+        db.run(lambda tx: (tx.kv("k")["n"], k.put("n", k["n"] + 1), tx.kv("k").put("n", 1)), tries=2)
     with pytest.raises(ValueError):
         db.run(work, tries=0)
 

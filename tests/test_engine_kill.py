@@ -276,7 +276,8 @@ class Replica:
 
 def test_the_feed_replayed_equals_the_tables_after_kills(stores, spawn, tmp_path):
     from memora.engine.cursor import Cursor
-    store = stores(initial_bytes=600 << 10, ring_bytes=128 << 20, max_bytes=512 << 20)
+    # the log must outlast a busy machine: the replica is one process of five
+    store = stores(initial_bytes=600 << 10, ring_bytes=1 << 30, max_bytes=2 << 30)
     world = World(stores, store, tmp_path, 4)
     replica = Replica(store)
     workers = {w: world.spawn(spawn, w, w) for w in range(4)}

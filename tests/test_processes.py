@@ -101,7 +101,7 @@ def test_fork_while_threads_commit(db, spawn):  # noqa: F811
             db.kv("k")[f"child {os.getpid()}"] = n
             db.execute("SELECT count(*) FROM t").fetchall()
 
-    # what the threads import is loaded before: the C library's loader holds a lock while it loads, which a forked child would inherit
+    # what the threads import is loaded before: a module that another thread imports at a fork stays locked in the child (CPython)
     with db.transaction() as tx:
         tx.kv("k"), tx.execute("SELECT count(*) FROM t").fetchall()
     db.queue("q")

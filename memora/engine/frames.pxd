@@ -14,6 +14,7 @@ cdef void expect_leaf(mm_map *m, uint32_t pgno) noexcept nogil
 cdef int still_there(const Look *look) noexcept nogil
 cdef int unregistered_ok(const mm_map *m, uint64_t s, const Look *look) noexcept nogil
 
+cdef int corrupt(mm_map *m, uint32_t page, const char *what) noexcept nogil
 cdef mm_frame *current(mm_map *m, uint32_t pgno) noexcept nogil
 cdef mm_frame *dirty(mm_map *m, uint32_t pgno) noexcept nogil
 cdef mm_frame *new_page(mm_map *m, uint32_t tree, uint8_t kind, uint8_t level, uint32_t *pgno) noexcept nogil
@@ -21,6 +22,7 @@ cdef int free_page(mm_map *m, uint32_t pgno) noexcept nogil
 cdef void finish(mm_map *m) noexcept nogil
 cdef int collect(mm_map *m, int forced) noexcept nogil
 cdef uint32_t reserve(const mm_map *m) noexcept nogil
+cdef int reserve_low(const mm_map *m) noexcept nogil
 cdef void scan_snapshots(mm_map *m) noexcept nogil
 cdef int needed(const mm_map *m, uint64_t made, uint64_t retired) noexcept nogil
 cdef uint64_t published_units(mm_map *m, uint64_t wanted) noexcept nogil

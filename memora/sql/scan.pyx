@@ -17,7 +17,8 @@ from memora.engine.cursor cimport Cursor
 from memora.sql.record cimport RecordSource, SlotSource, Source, key_part_value, key_put, key_rowid, rowid_key
 from memora.sql.runtime cimport Arena, Context, Expr, KeyTable, Op, SortItem, make_item, sort_items
 from memora.sql.types cimport (
-    AFF_NUMERIC, T_BLOB, T_INT, T_NULL, T_REAL, T_TEXT, append, compare_affinity, from_python, set_int, set_real)
+    AFF_NUMERIC, T_BLOB, T_INT, T_NULL, T_REAL, T_TEXT, append, compare_affinity, from_python, set_int, set_real,
+    to_python)
 
 from memora.errors import CorruptionError, ProgrammingError
 
@@ -124,10 +125,15 @@ cdef class TableScan(Op):
             self.cursor = Cursor(self.context.transaction, self.tree)
             self.epoch = self.context.epoch
         if self.reverse:
+            rowid_key(self.first, self.end)
+            self.cursor.c_limit(self.end if self.first != LEAST else NULL, 8)
             if self.last == MOST:
                 return self.cursor.c_last()
             rowid_key(self.last + 1, key)
             return self.cursor.c_seek_before(key, 8)
+        if self.last != MOST:
+            rowid_key(self.last + 1, self.end)
+        self.cursor.c_limit(self.end if self.last != MOST else NULL, 8)
         if self.first == LEAST:
             return self.cursor.c_first()
         rowid_key(self.first, key)
@@ -136,7 +142,6 @@ cdef class TableScan(Op):
     cdef int next(self) except -1:
         cdef Cursor cursor
         cdef int found
-        cdef int64_t rowid
         if self.state == 1:
             cursor = self.cursor
             found = cursor.c_prev() if self.reverse else cursor.c_next()
@@ -149,11 +154,9 @@ cdef class TableScan(Op):
         if found:
             if cursor.kn != 8:
                 raise CorruptionError(f"tree {self.tree}: a rowid of {cursor.kn} bytes")
-            rowid = key_rowid(cursor.kp)
-            if rowid >= self.first if self.reverse else rowid <= self.last:
-                self.source.rowid = rowid
-                self.source.load(cursor.vp, cursor.vn)
-                return 1
+            self.source.rowid = key_rowid(cursor.kp)
+            self.source.load(cursor.vp, cursor.vn)
+            return 1
         self.state = 2
         return 0
 
@@ -390,15 +393,14 @@ cdef class IndexScan(Op):
             self.cursor = Cursor(self.context.transaction, self.tree)
             self.epoch = self.context.epoch
         if self.reverse:
+            self.cursor.c_limit(self.start.p if self.start.n else NULL, self.start.n)
             return self.cursor.c_seek_before(self.stop.p, self.stop.n) if self.stop.n else self.cursor.c_last()
+        self.cursor.c_limit(self.stop.p if self.stop.n else NULL, self.stop.n)
         return self.cursor.c_seek(self.start.p, self.start.n) if self.start.n else self.cursor.c_first()
 
     cdef int next(self) except -1:
         cdef Cursor cursor
         cdef int found
-        cdef Buf *end
-        cdef size_t m
-        cdef int r
         if self.state == 1:
             cursor = self.cursor
             found = cursor.c_prev() if self.reverse else cursor.c_next()
@@ -411,15 +413,6 @@ cdef class IndexScan(Op):
         if not found:
             self.state = 2
             return 0
-        end = &self.start if self.reverse else &self.stop
-        if end.n:
-            m = cursor.kn if cursor.kn < end.n else end.n
-            r = memcmp(cursor.kp, end.p, m)
-            if r == 0:
-                r = (cursor.kn > end.n) - (cursor.kn < end.n)
-            if r < 0 if self.reverse else r >= 0:
-                self.state = 2
-                return 0
         if self.primary:
             self.source.load(cursor.vp, cursor.vn)
         else:
@@ -565,18 +558,18 @@ cdef class Rows(Op):
 
 
 cdef class PythonScan(Op):
-    """Rows of a Python iterable of tuples: `rows(transaction)` begins one."""
+    """Rows of a Python iterable of tuples: `rows(transaction, *args)` begins one. Text of a subclass of str is JSON."""
 
     cdef Context context
     cdef SlotSource source
     cdef object rows, iterator
-    cdef list keep
+    cdef list keep, args
     cdef Value *values
     cdef int width
     cdef str name
 
-    def __cinit__(self, Context context, SlotSource source, rows, int width, str name):
-        self.context, self.source, self.rows, self.width, self.name = context, source, rows, width, name
+    def __cinit__(self, Context context, SlotSource source, rows, int width, str name, list args):
+        self.context, self.source, self.rows, self.width, self.name, self.args = context, source, rows, width, name, args
         self.values = <Value *>calloc(width + 1, sizeof(Value))
         if self.values == NULL:
             raise MemoryError()
@@ -587,7 +580,13 @@ cdef class PythonScan(Op):
         free(self.values)
 
     cdef int open(self) except -1:
-        self.iterator = iter(self.rows(self.context.transaction))
+        cdef Value v
+        cdef Py_ssize_t i
+        args = []
+        for i in range(len(self.args)):
+            (<Expr>self.args[i]).eval(&v)
+            args.append(to_python(&v))
+        self.iterator = iter(self.rows(self.context.transaction, *args))
         return 0
 
     cdef int next(self) except -1:
@@ -602,6 +601,8 @@ cdef class PythonScan(Op):
         self.source.null_row = False
         for i in range(self.width):
             from_python(row[i], &self.values[i], self.keep)
+            if self.values[i].tag == T_TEXT and type(row[i]) is not str:
+                self.values[i].json = True
         return 1
 
     cdef int close(self) except -1:
