@@ -17,12 +17,13 @@ def key(n: int) -> bytes:
 
 class Memora:
     name = "memora"
+    _index = "btree"
 
     def __init__(self, directory):
         import memora
         self.region = f"shm:bench-{uuid.uuid4().hex[:12]}"
         self.db = memora.open(self.region)
-        self.kv = self.db.kv("bench")
+        self.kv = self.db.kv("bench", index=self._index)
 
     def close(self):
         import memora
@@ -46,6 +47,11 @@ class Memora:
             put(k, value)
 
     fillseq = overwrite
+
+
+class MemoraHash(Memora):
+    name = "memora-hash"
+    _index = "hash"
 
 
 class Lmdb:
@@ -110,7 +116,7 @@ class Dict:
     fillseq = overwrite
 
 
-CONTENDERS = (Memora, Lmdb, Dict)
+CONTENDERS = (Memora, MemoraHash, Lmdb, Dict)
 TITLE = "key space, {n} keys of 16 B with values of 100 B, one transaction an operation, on tmpfs, nothing synced"
 # Ratios that Memora has to reach, or stay below.
 BARS = {"readrandom": {"lmdb": 0.6, "dict": 2.0}, "overwrite": {"lmdb": 0.7}}

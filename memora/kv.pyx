@@ -10,7 +10,7 @@ READERS     A point read announces nothing: it copies the value out at S = commi
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stdint cimport uint8_t, uint32_t, uint64_t, int64_t
 from libc.string cimport memcpy
-from memora.engine.btree cimport find, value_bytes
+from memora.engine.btree cimport value_bytes
 from memora.engine.codec cimport (Buf, buf_free, buf_init, buf_put, decode_key_object, decode_value_object, encode_key_object, encode_value_object,
                                   key_prefix_end)
 from memora.engine.commit cimport TreeRef, commit_one, read_roots
@@ -22,6 +22,7 @@ from memora.engine.region cimport Region
 from memora.engine.status cimport error
 from memora.engine.sync cimport *
 from memora.engine.cursor cimport Cursor
+from memora.engine.tree cimport tree_find
 from memora.engine.transaction cimport Transaction
 
 import random
@@ -85,7 +86,7 @@ cdef class Space:
         cdef int st, i
         for i in range(TRIES):
             s = mm_ld64(&m.hot.commit_seq)
-            st = find(m, s, self.t.root, self.t.tree, k, kn, &look, &slot)
+            st = tree_find(m, s, &self.t, k, kn, &look, &slot)
             if st == MM_FOUND:
                 if value_at(look.page, slot, &e):
                     continue
@@ -284,6 +285,9 @@ cdef class Space:
     def scan(self, start=None, stop=None, *, prefix=None, bint reverse=False, limit=None):
         """Pairs (key, value) in key order, at one commit: start <= key < stop, or keys with a str or bytes prefix.
 
+        A space with index="hash" has no order: there it takes no start, stop, prefix and reverse (NotSupportedError), and gives all pairs
+        in any order.
+
         reverse: from the end. limit: at most so many. The snapshot is held until the iterator is exhausted or closed.
         """
         return self._scan(start, stop, prefix, reverse, limit, True)
@@ -304,11 +308,16 @@ cdef class Space:
                 low = codec.encode_key(start)
             if stop is not None:
                 high = codec.encode_key(stop)
+        if self.row.get("index") == "hash" and (low or high is not None or reverse):
+            raise errors.NotSupportedError(f"{self.name!r} was created with index='hash' and has no order: no start, stop, prefix, reverse; "
+                                           "a space with index='btree' has one")
         if t is None:
             t = Transaction(self.region, read_only=True)
         try:
             c = Cursor(t, self.t.tree)
-            if not reverse:
+            if c.of_hash():
+                more = c.c_first()
+            elif not reverse:
                 more = c.c_seek(<const uint8_t *><char *>low, len(low))
             elif high is None:
                 more = c.c_last()
@@ -325,7 +334,7 @@ cdef class Space:
                 left -= 1
                 if not left:
                     break
-                if c.writes != t.writes:            # the caller wrote in the same transaction: stand on the key again
+                if c.writes != t.writes and not c.hashed:            # the caller wrote in the same transaction: stand on the key again
                     again = codec.encode_key(key)
                     if reverse:
                         more = c.c_seek_before(<const uint8_t *><char *>again, len(again))

@@ -4,13 +4,7 @@ from memora.engine.layout cimport mm_control, mm_map
 from memora.engine.overlay cimport Action, Overlay
 from memora.engine.readset cimport ReadSet
 from memora.engine.region cimport Region
-
-# Where a tree is. Fixed for the tree's life; the root's page tells when the tree is gone.
-ctypedef struct TreeRef:
-    uint32_t tree
-    uint32_t root           # 0: created by this transaction, not yet anywhere
-    uint32_t control        # granule of its mm_control, 0 = none
-    uint32_t kind           # MM_ROOT_*
+from memora.engine.tree cimport TreeRef
 
 cdef int read_roots(mm_map *m, uint64_t s, uint32_t tree, TreeRef *out) noexcept nogil
 cdef int commit_one(Region r, const TreeRef *t, uint8_t op, const uint8_t *k, size_t kn, const uint8_t *v, uint64_t vn,
