@@ -264,7 +264,7 @@ cdef class Region:
             max_bytes = max(total // 2, 1 << 20)
         g = Region.geometry(max_bytes, ring_bytes, slots, snaps)
         initial = min(g["cap_units"], max(64, (initial_bytes or min(1 << 20, max_bytes // 4)) // 4096))
-        slots_bytes = 4096 + slots * sizeof(mm_slot) + snaps * 16
+        slots_bytes = 4096 + slots * sizeof(mm_slot) + snaps * (16 + sizeof(mm_reserve))
         where = path or "memfd"
         _fallocate(fds[0], 0, g["off_pt"], "create region", where)
         Region._allocate(fds[0], g, 0, initial, where)
@@ -397,7 +397,7 @@ cdef class Region:
         uuid = (<char *>s.uuid)[:16]
         if head[:8] != b"MEMSLOTS" or head[8:24] != uuid or head[24:32] != struct.pack("<II", s.n_slots, s.n_snaps):
             raise errors.RegionError(f"{path!r}: the slots file is not of this region")
-        want = 4096 + s.n_slots * sizeof(mm_slot) + s.n_snaps * 16
+        want = 4096 + s.n_slots * sizeof(mm_slot) + s.n_snaps * (16 + sizeof(mm_reserve))
         if os.fstat(fds[1]).st_size < want or not 0 < s.n_slots < 8191:
             raise errors.RegionError(f"{path!r}: the slots file is truncated: {os.fstat(fds[1]).st_size} of {want} bytes")
         return uuid
@@ -411,7 +411,7 @@ cdef class Region:
         p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fds[0], 0)
         if p == MAP_FAILED:
             raise errors.RegionError(f"cannot map {size} bytes of {self.name!r}: address space is limited; give a smaller max_bytes")
-        m.slots_bytes = 4096 + s.n_slots * sizeof(mm_slot) + s.n_snaps * 16
+        m.slots_bytes = 4096 + s.n_slots * sizeof(mm_slot) + s.n_snaps * (16 + sizeof(mm_reserve))
         q = mmap(NULL, m.slots_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fds[1], 0)
         if q == MAP_FAILED:
             munmap(p, size)
@@ -435,6 +435,7 @@ cdef class Region:
         m.slot = <mm_slot *>(m.slots + 4096)
         m.snap = <uint64_t *>(m.slots + 4096 + s.n_slots * sizeof(mm_slot))
         m.owner = m.snap + s.n_snaps
+        m.reserve = <mm_reserve *>(m.owner + s.n_snaps)
         m.durable = -1
         self.region_fd, self.slots_fd = fds
         self.ids = [(os.fstat(fd).st_dev, os.fstat(fd).st_ino) for fd in fds]

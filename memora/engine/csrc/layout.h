@@ -17,6 +17,7 @@
  *   0        mm_slots_head
  *   4096     mm_slot[n_slots], 256 bytes each
  *   ..       u64 snapshot words[n_snaps] (MM_SNAP_*), then u64 owners[n_snaps] = slot << 32 | slot generation
+ *   ..       mm_reserve[n_snaps]
  */
 #ifndef MEMORA_LAYOUT_H
 #define MEMORA_LAYOUT_H
@@ -255,6 +256,8 @@ typedef struct {
     uint32_t n_slots, n_snaps;
     uint32_t snaps_high;        /* snapshot words ever claimed are below */
     uint32_t slots_high;
+    uint32_t reserves_high;     /* reservations that may be live are below; moves under the commit lock */
+    uint32_t pad;
 } mm_slots_head;
 
 /* State and generation change only under the attach lock; the rest is written by the owner. */
@@ -270,6 +273,17 @@ typedef struct {
 } mm_slot;
 _Static_assert(sizeof(mm_slot) == 256, "mm_slot");
 enum { MM_SLOT_FREE = 0, MM_SLOT_LIVE = 1 };
+
+/* A range of numbers that an open transaction took (rowids.pyx). Live while the snapshot word `entry` is exactly `word`.
+ * Written under the commit lock; its owner frees it (word = 0) without. */
+typedef struct {
+    uint64_t word;              /* the owner's announced snapshot word, 0 = free */
+    uint32_t entry;             /* number of that snapshot word */
+    uint32_t tree;
+    uint64_t last;              /* largest number taken, as its key reads big-endian */
+    uint64_t pad;
+} mm_reserve;
+_Static_assert(sizeof(mm_reserve) == 32, "mm_reserve");
 
 /* Snapshot word: S in bits 0..47, state in 48..49, claim generation in 50..63. */
 #define MM_SNAP_S 0x0000ffffffffffffull
@@ -308,6 +322,7 @@ typedef struct mm_map {
     uint32_t n_slots, n_snaps;
     mm_slot *slot;              /* table */
     uint64_t *snap, *owner;
+    mm_reserve *reserve;
     uint32_t me, me_gen;        /* my slot, its generation; me = UINT32_MAX: none */
     uint32_t fork_epoch;
     int32_t slots_fd;
