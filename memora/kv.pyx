@@ -315,6 +315,10 @@ cdef class Space:
             t = Transaction(self.region, read_only=True)
         try:
             c = Cursor(t, self.t.tree)
+            if reverse:
+                c.c_limit(<const uint8_t *><char *>low, len(low))
+            elif high is not None:
+                c.c_limit(<const uint8_t *><char *>high, len(high))
             if c.of_hash():
                 more = c.c_first()
             elif not reverse:
@@ -324,11 +328,6 @@ cdef class Space:
             else:
                 more = c.c_seek_before(<const uint8_t *><char *>high, len(high))
             while more and left:
-                if reverse:
-                    if c.key < low:
-                        break
-                elif high is not None and c.key >= high:
-                    break
                 key = decode_key_object(c.kp, c.kn)
                 yield (key, decode_value_object(c.vp, c.vn, self.pickle)) if values else key
                 left -= 1
