@@ -10,7 +10,7 @@ READERS     A point read announces nothing: it copies the value out at S = commi
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stdint cimport uint8_t, uint32_t, uint64_t, int64_t
 from libc.string cimport memcpy
-from memora.engine.btree cimport value_bytes
+from memora.engine.btree cimport find, value_bytes
 from memora.engine.codec cimport (Buf, buf_free, buf_init, buf_put, decode_key_object, decode_value_object, encode_key_object, encode_value_object,
                                   key_prefix_end)
 from memora.engine.commit cimport TreeRef, commit_one, read_roots
