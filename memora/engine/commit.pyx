@@ -651,7 +651,7 @@ cdef int build_all(mm_map *m, const Intent *w) noexcept nogil:
     st = validate(m, w)
     if st:
         return st
-    if m.hot.schema_seq > w.s:
+    if w.schema and m.hot.schema_seq > w.s:
         return MM_CONFLICT
     mm_fail(m, MM_FP_VALIDATED)
     m.need = 0

@@ -29,6 +29,7 @@ cdef class Transaction:
     cdef readonly bint read_only
     cdef readonly bint closed
     cdef bint snapshot_isolation
+    cdef bint on_schema
     cdef ReadSet reads
     cdef TreeRef *refs
     cdef uint32_t n_refs, cap_refs, last_ref

@@ -456,6 +456,7 @@ cdef class Transaction:
             w.n_refs = self.n_refs
             w.reads = NULL if self.snapshot_isolation else &self.reads
             w.s = self.s
+            w.schema = self.on_schema
             w.now = self.wall()
             w.entry = &self.m.snap[self.entry]
             w.word = self.word
@@ -521,6 +522,10 @@ cdef class Transaction:
             return newest
         # the newest change is not seen here: nothing that is cached by a version may be used
         return -2 - (<int64_t>self.s << 20)
+
+    def rest_on_schema(self):
+        """What is written from here on rests on the whole catalog at S: the commit is a conflict if it has changed since."""
+        self.on_schema = True
 
     @property
     def store_now_ns(self) -> int:
