@@ -30,6 +30,7 @@ from memora.engine.readset cimport ReadSet, validate
 from memora.engine.region cimport Region, take_lock
 from memora.engine.status cimport error
 from memora.engine.sync cimport *
+from memora.engine.views cimport release_dead_pins
 from memora.engine.wal cimport log_room, log_shed, record_begin, record_op, record_write, ring_in, ring_out, seal_now
 
 from memora import errors
@@ -511,6 +512,7 @@ cdef int clear_up(Region r, int st, uint64_t limit, str doing) except -1:
     cdef int st2, shed = MM_ABSENT
     take_lock(r, 60000000000)
     release_dead_snapshots(m)
+    release_dead_pins(m)
     st2 = collect(m, 1)
     if st2 == MM_OK and st == MM_NEED_EXTENT:
         shed = log_shed(m, limit)

@@ -38,6 +38,8 @@ cdef extern from "csrc/layout.h" nogil:
     const uint32_t MM_OPF_OLD
     const uint32_t MM_LOCK_WAITERS
     const uint32_t MM_LOCK_SLOT
+    const uint32_t MM_PIN_SHIFT
+    const uint32_t MM_SNAP_BYTES
     const uint64_t MM_SNAP_S
     const uint32_t MM_SNAP_SHIFT
     const uint64_t MM_SNAP_FREE
@@ -250,6 +252,7 @@ cdef extern from "csrc/layout.h" nogil:
         uint32_t n_slots, n_snaps
         uint32_t snaps_high
         uint32_t slots_high
+        uint32_t pins_high
     ctypedef struct mm_slot:
         uint32_t state
         uint32_t gen
@@ -284,6 +287,7 @@ cdef extern from "csrc/layout.h" nogil:
         mm_slot *slot
         uint64_t *snap
         uint64_t *owner
+        uint64_t *pin
         uint32_t me, me_gen
         uint32_t fork_epoch
         int32_t slots_fd
@@ -307,6 +311,8 @@ cdef extern from "csrc/layout.h" nogil:
         uint32_t rec_ops
         uint64_t *scan
         uint32_t n_scan, cap_scan
+        uint32_t *pinned
+        uint32_t n_pinned, cap_pinned
         void *reserved[4]
     mm_frame *mm_frame_at(const mm_map *, uint32_t) noexcept
     mm_extent *mm_extent_at(const mm_map *, uint32_t) noexcept

@@ -1,5 +1,6 @@
 from libc.stdint cimport uint8_t, uint32_t, uint64_t, int64_t
 from memora.engine.layout cimport mm_map
+from memora.engine.views cimport Views
 
 cdef class Region:
     cdef mm_map m
@@ -14,6 +15,10 @@ cdef class Region:
     cdef public object after_commit     # callable(commit number), after each commit; None: nothing waits
     cdef public object flush    # callable that writes the log to the file; None without one
     cdef uint32_t epoch
+    cdef readonly Views views           # what this process pins
+    cdef void *child_life               # a slot made for a child that is about to be forked
+    cdef uint32_t child_slot, child_gen
+    cdef int as_child(self) except -1
     cdef readonly bint ephemeral    # memfd
     cdef int use(self) except -1
     cdef int64_t snapshot_entry(self) except -1

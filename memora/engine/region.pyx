@@ -21,10 +21,11 @@ from memora.engine.descriptor cimport begin, get32, get64, put32, put64, roll_fo
 from memora.engine.extents cimport free_run
 from memora.engine.frames cimport finish
 from memora.engine.layout cimport *
-from memora.engine.procs cimport (claim_slot, claim_snapshot, fork_epoch, lock_release, lock_take, lock_try, reap, release_slot,
+from memora.engine.procs cimport (claim_slot, claim_snapshot, fork_epoch, lock_release, lock_take, lock_try, name_of, reap, release_slot,
                                   release_snapshot, slot_alive)
 from memora.engine.status cimport error
 from memora.engine.sync cimport *
+from memora.engine.views cimport Views
 from cpython.exc cimport PyErr_CheckSignals
 
 import contextlib
@@ -42,12 +43,14 @@ from memora import errors
 cdef extern from "<sys/mman.h>" nogil:
     int MAP_NORESERVE
 
+cdef enum:
+    GUARD_BYTES = 128 << 10     # mapped behind the region. Of C: a region may end when the module's names are gone
+
 ATTACH_BYTE = 1 << 40
 GROW_BYTE = ATTACH_BYTE + 1
 DEFAULT_RING = 8 << 20
 DEFAULT_SLOTS = 1024
 DEFAULT_SNAPS = 4096
-GUARD = 128 << 10
 GROW_UNITS = 1024           # at least 4 MiB a step
 FEATURES_KNOWN = 0
 # Named points of a commit, in the order of MM_FP_* (csrc/layout.h).
@@ -190,6 +193,8 @@ cdef class Region:
 
     def __cinit__(self):
         self.entries = []
+        self.views = Views.__new__(Views)
+        self.views.m = &self.m
         self.closed = True
         self.m.me = 0xffffffffU
         self.m.slots_fd = -1
@@ -264,7 +269,7 @@ cdef class Region:
             max_bytes = max(total // 2, 1 << 20)
         g = Region.geometry(max_bytes, ring_bytes, slots, snaps)
         initial = min(g["cap_units"], max(64, (initial_bytes or min(1 << 20, max_bytes // 4)) // 4096))
-        slots_bytes = 4096 + slots * sizeof(mm_slot) + snaps * 16
+        slots_bytes = 4096 + slots * sizeof(mm_slot) + snaps * MM_SNAP_BYTES
         where = path or "memfd"
         _fallocate(fds[0], 0, g["off_pt"], "create region", where)
         Region._allocate(fds[0], g, 0, initial, where)
@@ -397,7 +402,7 @@ cdef class Region:
         uuid = (<char *>s.uuid)[:16]
         if head[:8] != b"MEMSLOTS" or head[8:24] != uuid or head[24:32] != struct.pack("<II", s.n_slots, s.n_snaps):
             raise errors.RegionError(f"{path!r}: the slots file is not of this region")
-        want = 4096 + s.n_slots * sizeof(mm_slot) + s.n_snaps * 16
+        want = 4096 + s.n_slots * sizeof(mm_slot) + s.n_snaps * MM_SNAP_BYTES
         if os.fstat(fds[1]).st_size < want or not 0 < s.n_slots < 8191:
             raise errors.RegionError(f"{path!r}: the slots file is truncated: {os.fstat(fds[1]).st_size} of {want} bytes")
         return uuid
@@ -407,11 +412,11 @@ cdef class Region:
         cdef mm_super s
         data = os.pread(fds[0], sizeof(mm_super), 0)
         memcpy(&s, <const char *>data, sizeof(s))
-        size = s.map_bytes + GUARD
+        size = s.map_bytes + GUARD_BYTES
         p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fds[0], 0)
         if p == MAP_FAILED:
             raise errors.RegionError(f"cannot map {size} bytes of {self.name!r}: address space is limited; give a smaller max_bytes")
-        m.slots_bytes = 4096 + s.n_slots * sizeof(mm_slot) + s.n_snaps * 16
+        m.slots_bytes = 4096 + s.n_slots * sizeof(mm_slot) + s.n_snaps * MM_SNAP_BYTES
         q = mmap(NULL, m.slots_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fds[1], 0)
         if q == MAP_FAILED:
             munmap(p, size)
@@ -435,6 +440,7 @@ cdef class Region:
         m.slot = <mm_slot *>(m.slots + 4096)
         m.snap = <uint64_t *>(m.slots + 4096 + s.n_slots * sizeof(mm_slot))
         m.owner = m.snap + s.n_snaps
+        m.pin = m.owner + s.n_snaps
         m.durable = -1
         self.region_fd, self.slots_fd = fds
         self.ids = [(os.fstat(fd).st_dev, os.fstat(fd).st_ino) for fd in fds]
@@ -483,7 +489,7 @@ cdef class Region:
         cdef const char *p = path
         with self._attach_lock():
             reap(&self.m)
-            st = claim_slot(&self.m, p, &self.life)
+            st = claim_slot(&self.m, p, 0, &self.life, &self.m.me, &self.m.me_gen)
         if st == MM_REFUSED:
             raise errors.OperationalError(f"region {self.name!r}: all {self.m.n_slots} process slots are taken")
         if st:
@@ -494,13 +500,45 @@ cdef class Region:
         if self.closed:
             raise errors.ProgrammingError(f"region {self.name!r} is closed")
         if self.epoch != fork_epoch():
-            self.epoch = fork_epoch()
-            self.life = NULL            # the parent's life was not inherited (MADV_DONTFORK)
-            self.m.me = 0xffffffffU
-            self.entries = []
-            self.busy = 0
+            self.as_child()
             self._claim()
         return 0
+
+    cdef int as_child(self) except -1:
+        """In a forked child: nothing of the parent's slot is ours."""
+        self.epoch = fork_epoch()
+        self.life = NULL                # the parent's life was not inherited (MADV_DONTFORK)
+        self.m.me = 0xffffffffU
+        self.entries = []
+        self.busy = 0
+        return 0
+
+    def _before_fork(self):
+        """Views are out: a slot for the child, with pins of its own for what they show (views.pyx)."""
+        cdef int st
+        path = f"/proc/self/fd/{self._fd(1)}".encode()
+        cdef const char *p = path
+        with self._attach_lock():
+            reap(&self.m)
+            st = claim_slot(&self.m, p, 1, &self.child_life, &self.child_slot, &self.child_gen)
+        if st:
+            self.child_life = NULL
+            raise errors.OperationalError(f"region {self.name!r}: no process slot for a forked child, whose views will not be held")
+        self.views.for_fork(name_of(self.child_slot, self.child_gen))
+
+    def _after_fork(self, bint child):
+        if self.child_life == NULL:
+            return
+        if child:
+            self.as_child()
+            self.life = self.child_life
+            self.m.me = self.child_slot
+            self.m.me_gen = self.child_gen
+            self.m.slot[self.m.me].pid = <uint32_t>os.getpid()
+            self.views.in_child()
+        else:
+            munmap(self.child_life, 4096)       # the child's copy of the mapping is its life; no child: the slot is dead, and reaped
+        self.child_life = NULL
 
     cdef int64_t snapshot_entry(self) except -1:
         """An owned, idle snapshot word of this process."""
@@ -597,9 +635,13 @@ cdef class Region:
     # ---- leaving
 
     def close(self):
-        """Leave the region: free slot and snapshots, unmap. Idempotent. A thread that commits ends that first, one that waits gives up."""
+        """Leave the region: free slot and snapshots, unmap. Idempotent. A thread that commits ends that first, one that waits gives up.
+
+        ViewsOut: memoryviews of it are in use; nothing was done.
+        """
         if self.closed:
             return
+        self.may_close()
         self.closed = True
         if self.epoch == fork_epoch():
             # a slot without its life would look dead, and the commit lock be taken from a living owner
@@ -619,16 +661,23 @@ cdef class Region:
         self.m.slots_fd = -1
         self._unmap()
 
+    def may_close(self):
+        """ViewsOut: a program still holds views of the region's bytes."""
+        out = self.views.out()
+        if out:
+            raise errors.ViewsOut(f"region {self.name!r} cannot be closed, views of it are in use: {out}; release() them first")
+
     def _unmap(self):
         if self.mapped and self.busy == 0:
             self.mapped = False
-            munmap(self.m.base, self.m.map_bytes + GUARD)
+            munmap(self.m.base, self.m.map_bytes + GUARD_BYTES)
             munmap(self.m.slots, self.m.slots_bytes)
             free(self.m.buf.v)
             free(self.m.buf.hash)
             free(self.m.dirty)
             free(self.m.rec)
             free(self.m.scan)
+            free(self.m.pinned)
 
     def __dealloc__(self):
         if self.mapped:
@@ -636,13 +685,14 @@ cdef class Region:
                 release_slot(&self.m)
                 if self.life != NULL:
                     munmap(self.life, 4096)
-            munmap(self.m.base, self.m.map_bytes + GUARD)
+            munmap(self.m.base, self.m.map_bytes + GUARD_BYTES)
             munmap(self.m.slots, self.m.slots_bytes)
             free(self.m.buf.v)
             free(self.m.buf.hash)
             free(self.m.dirty)
             free(self.m.rec)
             free(self.m.scan)
+            free(self.m.pinned)
 
     # ---- looking
 

@@ -17,6 +17,7 @@
  *   0        mm_slots_head
  *   4096     mm_slot[n_slots], 256 bytes each
  *   ..       u64 snapshot words[n_snaps] (MM_SNAP_*), then u64 owners[n_snaps] = slot << 32 | slot generation
+ *   ..       u64 pins[n_snaps] (MM_PIN_*): extents that views of their owners need
  */
 #ifndef MEMORA_LAYOUT_H
 #define MEMORA_LAYOUT_H
@@ -248,6 +249,8 @@ typedef struct {
     uint32_t n_slots, n_snaps;
     uint32_t snaps_high;        /* snapshot words ever claimed are below */
     uint32_t slots_high;
+    uint32_t pins_high;         /* pins ever claimed are below */
+    uint32_t pad;
 } mm_slots_head;
 
 /* State and generation change only under the attach lock; the rest is written by the owner. */
@@ -271,6 +274,10 @@ enum { MM_SLOT_FREE = 0, MM_SLOT_LIVE = 1 };
 #define MM_SNAP_IDLE 1ull       /* owned, no snapshot announced */
 #define MM_SNAP_ACTIVE 2ull
 #define MM_SNAP_REVOKED 3ull
+
+/* Pin: granule of the extent in bits 0..31, 0 = owned and idle; its owner in bits 32..61 as the commit lock names it. 0 = free. */
+#define MM_PIN_SHIFT 32
+#define MM_SNAP_BYTES 24u       /* of the slots file, for each of n_snaps: snapshot word, its owner, a pin */
 
 /* What kernels return; faces turn it into exceptions (status.pyx). */
 enum { MM_OK = 0, MM_FOUND = 1, MM_ABSENT = 2, MM_EXISTS = 3, MM_MOVED = 4, MM_TOO_OLD = 5, MM_CONFLICT = 6, MM_NEED_FRAMES = 7,
@@ -300,7 +307,7 @@ typedef struct mm_map {
     uint32_t cap_units, cap_pages;
     uint32_t n_slots, n_snaps;
     mm_slot *slot;              /* table */
-    uint64_t *snap, *owner;
+    uint64_t *snap, *owner, *pin;
     uint32_t me, me_gen;        /* my slot, its generation; me = UINT32_MAX: none */
     uint32_t fork_epoch;
     int32_t slots_fd;
@@ -321,6 +328,7 @@ typedef struct mm_map {
     uint64_t now_ns;            /* its wall clock */
     uint8_t *rec; uint64_t rec_n, rec_cap; uint32_t rec_ops;
     uint64_t *scan; uint32_t n_scan, cap_scan;  /* active snapshots seen by the collector */
+    uint32_t *pinned; uint32_t n_pinned, cap_pinned;    /* extents that pins name, sorted, as the collector saw them */
     void *reserved[4];
 } mm_map;
 
