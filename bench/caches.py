@@ -85,11 +85,12 @@ class Diskcache:
 
 CONTENDERS = (Memora, Diskcache)
 TITLE = "cache, {n} entries of 100 B that live 600 s, each call by itself, on tmpfs, nothing synced"
-BARS: dict[str, dict[str, float]] = {}
 
 
-def run(n: int, batch: int, rounds: int, stack, say):
-    """Yields (workload, results)."""
+def run(settings, stack, say):
+    """Yields lines, a workload at a time."""
+    n, batch, rounds = settings.keys[0], settings.batch, settings.rounds
+    yield ["", TITLE.format(n=n)]
     rng = random.Random(20260103)
     contenders = contest.entered(CONTENDERS, stack, say)
     for contender in contenders:
@@ -112,4 +113,4 @@ def run(n: int, batch: int, rounds: int, stack, say):
             yield ([f"counter:{i % 100}" for i in range(batch)],)
 
     for workload, batches in (("get", present), ("get_missing", missing), ("set", changed), ("incr", counters)):
-        yield workload, contest.in_turns(contenders, workload, batches, batch)
+        yield contest.table(contest.in_turns(contenders, workload, batches, batch), {})

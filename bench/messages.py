@@ -140,8 +140,10 @@ def one_way(side, n) -> float:
     return (time.perf_counter() - begun) / n
 
 
-def run(batch: int, rounds: int, stack, say):
-    """Yields (workload, results)."""
+def run(settings, stack, say):
+    """Yields lines, a workload at a time."""
+    batch, rounds = settings.batch, settings.rounds
+    yield ["", TITLE]
     contenders = contest.entered(CONTENDERS, stack, say)
     times = {c.name: [] for c in contenders}
     rates = {c.name: [] for c in contenders}
@@ -152,8 +154,9 @@ def run(batch: int, rounds: int, stack, say):
                 times[c.name].append(found)
                 rates[c.name].append(rate)
     for quantile, workload in ((50, "a->b->a p50"), (99, "a->b->a p99")):
-        yield workload, [contest.Result(name, workload, sum(map(len, rounds)), [percentile(t, quantile) for t in rounds]) for name, rounds in times.items()]
-    yield "one way", [contest.Result(name, "one way", batch * len(found), found) for name, found in rates.items()]
+        yield contest.table([contest.Result(name, workload, sum(map(len, found)), [percentile(t, quantile) for t in found])
+                             for name, found in times.items()], {})
+    yield contest.table([contest.Result(name, "one way", batch * len(found), found) for name, found in rates.items()], {})
 
 
 def percentile(values, q) -> float:

@@ -110,11 +110,12 @@ class Apsw(Sqlite3):
 
 CONTENDERS = (Memora, Sqlite3, Apsw)
 TITLE = "SQL, {n} rows of about 100 B, each statement a transaction, on tmpfs, nothing synced"
-BARS: dict[str, dict[str, float]] = {}
 
 
-def run(n: int, batch: int, rounds: int, stack, say):
-    """Yields (workload, results)."""
+def run(settings, stack, say):
+    """Yields lines, a workload at a time."""
+    n, batch, rounds = settings.keys[0], settings.batch, settings.rounds
+    yield ["", TITLE.format(n=n)]
     rng = random.Random(20260102)
     contenders = contest.entered(CONTENDERS, stack, say)
     for contender in contenders:
@@ -136,7 +137,7 @@ def run(n: int, batch: int, rounds: int, stack, say):
         for r in range(min(rounds, 3) + 1):
             yield (7 + r,)
 
-    yield "point_select", contest.in_turns(contenders, "point_select", present, batch)
-    yield "point_update", contest.in_turns(contenders, "point_update", changed, batch)
-    yield "group_by", contest.in_turns(contenders, "group_by", whole, n, unit="rows")
-    yield "point_insert", contest.in_turns(contenders, "point_insert", appended, batch)
+    yield contest.table(contest.in_turns(contenders, "point_select", present, batch), {})
+    yield contest.table(contest.in_turns(contenders, "point_update", changed, batch), {})
+    yield contest.table(contest.in_turns(contenders, "group_by", whole, n, unit="rows"), {})
+    yield contest.table(contest.in_turns(contenders, "point_insert", appended, batch), {})

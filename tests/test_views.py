@@ -385,14 +385,14 @@ def test_fuzzed_pins_harm_nobody(db, seed):
     kv["k"] = data = os.urandom(100 * KB)
     view = kv.view("k")
     with open(f"/dev/shm/memora-{os.getuid()}/{db.name[4:]}/slots", "r+b", buffering=0) as f:
-        head = f.read(44)
+        head = f.read(48)
         slots, snaps, = struct.unpack_from("<II", head, 24)
-        pins = 4096 + 256 * slots + 16 * snaps
+        pins = 4096 + 256 * slots + (16 + 32) * snaps
         for _ in range(40):
             n = rng.randrange(1, snaps - 1)
             f.seek(pins + 8 * n)
             f.write(rng.choice((rng.randbytes(8), struct.pack("<II", rng.randrange(70000), rng.randrange(1 << 32)), b"\xff" * 8, bytes(8))))
-            f.seek(40)
+            f.seek(44)
             f.write(struct.pack("<I", rng.choice((1, 2, snaps, 0xffffffff))))
             rewrite(kv, 5)
             kv["k"] = other = os.urandom(50 * KB)
@@ -401,7 +401,7 @@ def test_fuzzed_pins_harm_nobody(db, seed):
                     assert fresh == other
             except memora.PinLimit:
                 pass
-        f.seek(40)
+        f.seek(44)
         f.write(struct.pack("<I", snaps))
         rewrite(kv)
         assert view == data

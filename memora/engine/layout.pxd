@@ -252,6 +252,7 @@ cdef extern from "csrc/layout.h" nogil:
         uint32_t n_slots, n_snaps
         uint32_t snaps_high
         uint32_t slots_high
+        uint32_t reserves_high
         uint32_t pins_high
     ctypedef struct mm_slot:
         uint32_t state
@@ -262,6 +263,12 @@ cdef extern from "csrc/layout.h" nogil:
         uint64_t commits, conflicts
         char what[200]
         uint64_t pad[2]
+    ctypedef struct mm_reserve:
+        uint64_t word
+        uint32_t entry
+        uint32_t tree
+        uint64_t last
+        uint64_t pad
     ctypedef struct mm_buf:
         mm_store *v
         uint32_t n, cap
@@ -288,6 +295,7 @@ cdef extern from "csrc/layout.h" nogil:
         uint64_t *snap
         uint64_t *owner
         uint64_t *pin
+        mm_reserve *reserve
         uint32_t me, me_gen
         uint32_t fork_epoch
         int32_t slots_fd

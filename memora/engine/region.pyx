@@ -440,7 +440,8 @@ cdef class Region:
         m.slot = <mm_slot *>(m.slots + 4096)
         m.snap = <uint64_t *>(m.slots + 4096 + s.n_slots * sizeof(mm_slot))
         m.owner = m.snap + s.n_snaps
-        m.pin = m.owner + s.n_snaps
+        m.reserve = <mm_reserve *>(m.owner + s.n_snaps)
+        m.pin = <uint64_t *>(m.reserve + s.n_snaps)
         m.durable = -1
         self.region_fd, self.slots_fd = fds
         self.ids = [(os.fstat(fd).st_dev, os.fstat(fd).st_ino) for fd in fds]

@@ -7,6 +7,15 @@ from memora.engine.readset cimport ReadSet
 from memora.engine.region cimport Region
 
 
+# Numbers of one tree that this transaction took (rowids.pyx), as its keys read big-endian.
+ctypedef struct Range:
+    uint32_t tree
+    int32_t place           # in the table of reservations, -1: none
+    uint64_t next, last     # to be given next; the largest one taken
+    uint64_t want           # how many to take when these are used up
+    int dirty               # entries may have been removed: `next` is to be found anew
+
+
 cdef class Transaction:
     cdef Region region
     cdef mm_map *m
@@ -28,6 +37,9 @@ cdef class Transaction:
     cdef list marks
     cdef public uint64_t timeout_ns
     cdef uint64_t writes        # moves with every write: cursors notice
+    cdef Range *ranges
+    cdef uint32_t n_ranges, cap_ranges
+    cdef readonly uint64_t reservations     # how often numbers were taken
 
     cdef int finish(self) except -1
     cdef int check(self) except -1

@@ -56,12 +56,14 @@ cdef class Transaction:
 
     def __dealloc__(self):
         if self.m != NULL and not self.closed and not self.region.closed and self.epoch == fork_epoch():
+            give_up(self)
             withdraw(self.m, <uint32_t>self.entry)
             self.region.give_back(<uint32_t>self.entry)
         if self.has_overlay:
             overlay_free(&self.o)
         free(self.reads.page)
         free(self.refs)
+        free(self.ranges)
         free(self.scratch)
 
     # ---- state
@@ -257,6 +259,8 @@ cdef class Transaction:
         self.ref(tree)
         if overlay_set(&self.o, tree, k, kn, op, v, vn, expiry):
             raise MemoryError("transaction: no private memory")
+        if self.n_ranges:
+            wrote(self, tree, op, k, kn)
         self.writes += 1
         return 0
 
@@ -412,6 +416,8 @@ cdef class Transaction:
                 if n.op == MM_OP_INSERT:
                     observe(self, n.tree, n.key, n.kn)
             overlay_undo(&self.o, self.marks[savepoint][0], self.marks[savepoint][1])
+            for i in range(self.n_ranges):
+                self.ranges[i].dirty = 1
         self.writes += 1
 
     def release(self, int savepoint):
@@ -423,6 +429,7 @@ cdef class Transaction:
 
     cdef int finish(self) except -1:
         self.closed = True
+        give_up(self)
         withdraw(self.m, <uint32_t>self.entry)
         self.region.give_back(<uint32_t>self.entry)
         if self.has_overlay:
@@ -551,3 +558,35 @@ cdef int observe(Transaction t, uint32_t tree, const uint8_t *k, size_t kn) exce
             return 0
         t.alive()
     raise error(t.m, MM_MOVED, "reading")
+
+
+# ---- numbers taken (rowids.pyx)
+
+cdef void wrote(Transaction t, uint32_t tree, uint8_t op, const uint8_t *k, size_t kn) noexcept:
+    """Keep a tree's range of numbers right when a key of it is written."""
+    cdef Range *r
+    cdef uint64_t n = 0
+    cdef uint32_t i
+    for i in range(t.n_ranges):
+        r = &t.ranges[i]
+        if r.tree != tree:
+            continue
+        if op == MM_OP_DELETE or op == 0:
+            r.dirty = 1                 # the largest may be gone
+        elif kn == 8:
+            for i in range(8):
+                n = n << 8 | k[i]
+            if n >= r.next:
+                r.next = n + 1
+                r.dirty |= n == ~<uint64_t>0
+        return
+
+
+cdef void give_up(Transaction t) noexcept:
+    """Free what was reserved, so that who asks next gets the numbers that were not used. A revoked owner's are dead by themselves."""
+    cdef uint32_t i
+    if t.n_ranges and announced(t.m, <uint32_t>t.entry) == t.word:
+        for i in range(t.n_ranges):
+            if t.ranges[i].place >= 0:
+                mm_st64(&t.m.reserve[t.ranges[i].place].word, 0)
+    t.n_ranges = 0

@@ -17,6 +17,7 @@
  *   0        mm_slots_head
  *   4096     mm_slot[n_slots], 256 bytes each
  *   ..       u64 snapshot words[n_snaps] (MM_SNAP_*), then u64 owners[n_snaps] = slot << 32 | slot generation
+ *   ..       mm_reserve[n_snaps]
  *   ..       u64 pins[n_snaps] (MM_PIN_*): extents that views of their owners need
  */
 #ifndef MEMORA_LAYOUT_H
@@ -249,8 +250,8 @@ typedef struct {
     uint32_t n_slots, n_snaps;
     uint32_t snaps_high;        /* snapshot words ever claimed are below */
     uint32_t slots_high;
+    uint32_t reserves_high;     /* reservations that may be live are below; moves under the commit lock */
     uint32_t pins_high;         /* pins ever claimed are below */
-    uint32_t pad;
 } mm_slots_head;
 
 /* State and generation change only under the attach lock; the rest is written by the owner. */
@@ -267,6 +268,17 @@ typedef struct {
 _Static_assert(sizeof(mm_slot) == 256, "mm_slot");
 enum { MM_SLOT_FREE = 0, MM_SLOT_LIVE = 1 };
 
+/* A range of numbers that an open transaction took (rowids.pyx). Live while the snapshot word `entry` is exactly `word`.
+ * Written under the commit lock; its owner frees it (word = 0) without. */
+typedef struct {
+    uint64_t word;              /* the owner's announced snapshot word, 0 = free */
+    uint32_t entry;             /* number of that snapshot word */
+    uint32_t tree;
+    uint64_t last;              /* largest number taken, as its key reads big-endian */
+    uint64_t pad;
+} mm_reserve;
+_Static_assert(sizeof(mm_reserve) == 32, "mm_reserve");
+
 /* Snapshot word: S in bits 0..47, state in 48..49, claim generation in 50..63. */
 #define MM_SNAP_S 0x0000ffffffffffffull
 #define MM_SNAP_SHIFT 48
@@ -277,7 +289,7 @@ enum { MM_SLOT_FREE = 0, MM_SLOT_LIVE = 1 };
 
 /* Pin: granule of the extent in bits 0..31, 0 = owned and idle; its owner in bits 32..61 as the commit lock names it. 0 = free. */
 #define MM_PIN_SHIFT 32
-#define MM_SNAP_BYTES 24u       /* of the slots file, for each of n_snaps: snapshot word, its owner, a pin */
+#define MM_SNAP_BYTES ((uint32_t)(24u + sizeof(mm_reserve)))     /* of the slots file, for each of n_snaps */
 
 /* What kernels return; faces turn it into exceptions (status.pyx). */
 enum { MM_OK = 0, MM_FOUND = 1, MM_ABSENT = 2, MM_EXISTS = 3, MM_MOVED = 4, MM_TOO_OLD = 5, MM_CONFLICT = 6, MM_NEED_FRAMES = 7,
@@ -308,6 +320,7 @@ typedef struct mm_map {
     uint32_t n_slots, n_snaps;
     mm_slot *slot;              /* table */
     uint64_t *snap, *owner, *pin;
+    mm_reserve *reserve;
     uint32_t me, me_gen;        /* my slot, its generation; me = UINT32_MAX: none */
     uint32_t fork_epoch;
     int32_t slots_fd;
