@@ -204,7 +204,7 @@ cdef class Space:
                 raise KeyError(key)
             if st != MM_FOUND or value_at(look.page, slot, &e):
                 continue
-            if not e.vinfo & MM_V_EXT:
+            if not e.vinfo & MM_V_EXT or self.region.unregistered:     # who may not write the slots file can pin nothing
                 break
             memcpy(&ref, e.val, sizeof(ref))
             if value_bytes(m, &e, &p, &n) or not still_there(&look):
@@ -382,6 +382,10 @@ cdef class Space:
             t = Transaction(self.region, read_only=True)
         try:
             c = Cursor(t, self.t.tree)
+            if reverse:
+                c.c_limit(<const uint8_t *><char *>low, len(low))
+            elif high is not None:
+                c.c_limit(<const uint8_t *><char *>high, len(high))
             if not reverse:
                 more = c.c_seek(<const uint8_t *><char *>low, len(low))
             elif high is None:
@@ -389,11 +393,6 @@ cdef class Space:
             else:
                 more = c.c_seek_before(<const uint8_t *><char *>high, len(high))
             while more and left:
-                if reverse:
-                    if c.key < low:
-                        break
-                elif high is not None and c.key >= high:
-                    break
                 key = decode_key_object(c.kp, c.kn)
                 yield (key, decode_value_object(c.vp, c.vn, self.pickle)) if values else key
                 left -= 1
