@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from ..engine import catalog as engine_catalog
 from ..errors import NotSupportedError, OperationalError
-from . import ast, dml, sequence
+from . import ast, bound, dml, sequence
 from .catalog import SCHEMA_NAMES, Table, View, fold, index_of, table_of
 from .parser import parse
 from .queries import QueryBinder
@@ -60,7 +60,9 @@ def create_table(change, node):
         node, rows = as_select(change, node)
     table = table_of(node)
     for constraint in table.checks:
-        check_expression(change, table, constraint.expr)
+        check_expression(change, table, constraint.expr, "CHECK constraints")
+    for number in table.generated:
+        check_expression(change, table, table.columns[number].expression, "generated columns")
     if table.autoincrement and change.schema.get(sequence.NAME) is None:
         change.put("table", sequence.NAME, change.transaction.create_tree(), sequence.SQL)
     table.tree = change.transaction.create_tree()
@@ -102,11 +104,18 @@ def is_keyword(name):
     return False
 
 
-def check_expression(change, table, expr):
-    binder = QueryBinder(change.environment)
+def check_expression(change, table, expr, where):
+    """Binds an expression of a table, which must give the same for the same row: `where` says what it is for."""
     scope = dml.Scope()
-    scope.rels.append(dml.own_rel(table))
-    binder.expr(expr, scope)
+    scope.rels.append(QueryBinder.own_rel(table))
+    bound_expr = QueryBinder(change.environment).expr(expr, scope)
+    for part in bound.walk(bound_expr):
+        if bound.query_of(part) is not None:
+            raise OperationalError(f"subqueries prohibited in {where}")
+        if type(part) is bound.Param:
+            raise OperationalError(f"parameters prohibited in {where}")
+        if bound.volatile(part):
+            raise OperationalError(f"non-deterministic functions prohibited in {where}")
 
 
 def create_index(change, node):
@@ -124,9 +133,9 @@ def create_index(change, node):
     index = index_of(node, found)
     for column in index.columns:
         if not isinstance(column, int):
-            check_expression(change, found, column)
+            check_expression(change, found, column, "index expressions")
     if index.where is not None:
-        check_expression(change, found, index.where)
+        check_expression(change, found, index.where, "partial index WHERE clauses")
     index.tree = change.transaction.create_tree()
     change.put("index", index.name, index.tree, node.sql, table=found.name)
     dml.build_index(change.environment, change.transaction, found, index)
@@ -246,7 +255,11 @@ def add_column(change, node):
     sql = insert_column(table, node.sql)
     new = table_of(parse(sql))
     added = new.columns[-1]
-    if added.not_null and new.defaults[-1] is None and change.session.has_rows(table):
+    if added.generated == "stored":
+        raise OperationalError("cannot add a STORED column")
+    if added.generated:
+        check_expression(change, new, added.expression, "generated columns")
+    elif added.not_null and new.defaults[-1] is None and change.session.has_rows(table):
         raise OperationalError("Cannot add a NOT NULL column with default value NULL")
     if added.default is not None and new.defaults[-1] is None and not is_null(added.default):
         raise OperationalError("Cannot add a column with non-constant default")
