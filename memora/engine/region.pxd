@@ -23,6 +23,8 @@ cdef class Region:
     cdef void *child_life               # a slot made for a child that is about to be forked
     cdef uint32_t child_slot, child_gen
     cdef int as_child(self) except -1
+    cdef uint64_t ticket        # the one that a transaction of this process took last
+    cdef unsigned long ticket_thread    # and the thread that took it, which must not wait for it
     cdef int _map(self, Backing backing, File slots_file, mm_super *s, bint writable) except -1
     cdef int slots_open(self) except -1
     cdef int use(self) except -1

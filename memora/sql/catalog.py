@@ -160,17 +160,22 @@ def _order_generated(t, number, above):
     t.generated.append(number)
 
 
-def names_in(tree):
-    """All Column nodes below a node of the syntax tree, itself included."""
+def nodes_in(tree, kind):
+    """All nodes of a class below a node of the syntax tree, itself included."""
     stack = [tree]
     while stack:
         item = stack.pop()
         if isinstance(item, tuple):
             stack.extend(item)
         elif isinstance(item, ast.Node):
-            if isinstance(item, ast.Column):
+            if isinstance(item, kind):
                 yield item
             stack.extend(getattr(item, name) for name in fields(type(item)))
+
+
+def names_in(tree):
+    """All Column nodes below a node of the syntax tree."""
+    return nodes_in(tree, ast.Column)
 
 
 def _column(t, definition):
