@@ -246,7 +246,7 @@ cdef class Transaction:
             node = overlay_find(&self.o, tree, k, kn)
         if t.root and (node == NULL or not node.op):
             for tries in range(TRIES):
-                if find(self.m, self.s, t.root, tree, k, kn, &look, &slot) != MM_FOUND or value_at(look.page, slot, &e):
+                if tree_find(self.m, self.s, t, k, kn, &look, &slot) != MM_FOUND or value_at(look.page, slot, &e):
                     break                       # c_get says what is the matter
                 if not e.vinfo & MM_V_EXT or self.region.unregistered:
                     break
@@ -260,7 +260,7 @@ cdef class Transaction:
                 try:
                     self.alive()
                     if not self.read_only:
-                        self.saw(MM_FOUND, look.pgno, slot, k, kn)
+                        self.saw(MM_FOUND, &look, slot, k, kn)
                 except BaseException:
                     views.drop(h)
                     raise
