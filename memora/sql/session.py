@@ -437,7 +437,8 @@ class Session:
     def insert_rows(self, name, rows):
         marks = ",".join("?" * len(rows[0]))
         database = "main" if self._changing_part is None else self._changing_part.name
-        statement = Statement(parse(f"INSERT INTO {ddl.always_quoted(database)}.{ddl.always_quoted(name)} VALUES ({marks})"))
+        sql = f"INSERT INTO {ddl.always_quoted(database)}.{ddl.always_quoted(name)} VALUES ({marks})"
+        statement = Statement(parse(sql), sql)
         self._many(statement, self._changing, rows)
 
     def has_rows(self, table):
