@@ -17,7 +17,7 @@ from memora.engine.page cimport Entry, child_at, entry_at, search, value_at
 from memora.engine.readset cimport read_page
 from memora.engine.status cimport error
 from memora.engine.sync cimport *
-from memora.engine.transaction cimport Transaction
+from memora.engine.transaction cimport Transaction, observe
 
 from memora import errors
 
@@ -206,6 +206,8 @@ cdef class Cursor:
                     c = (1 if c > 0 else -1) * d
             if c <= 0:                                  # the overlay's entry is nearer, or hides the snapshot's
                 if n.op and n.op != MM_OP_DELETE and not t.expired(n.expiry):
+                    if n.op == MM_OP_DELTA:
+                        observe(t, self.tree, n.key, n.kn)
                     self.from_node = 1
                     self.kp = n.key
                     self.kn = n.kn

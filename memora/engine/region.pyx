@@ -629,6 +629,8 @@ cdef class Region:
             free(self.m.buf.hash)
             free(self.m.dirty)
             free(self.m.rec)
+            free(self.m.work[0].p)
+            free(self.m.work[1].p)
             free(self.m.scan)
 
     def __dealloc__(self):
@@ -643,6 +645,8 @@ cdef class Region:
             free(self.m.buf.hash)
             free(self.m.dirty)
             free(self.m.rec)
+            free(self.m.work[0].p)
+            free(self.m.work[1].p)
             free(self.m.scan)
 
     # ---- looking

@@ -1,5 +1,6 @@
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int32_t, int64_t
 from memora.engine.commit cimport TreeRef
+from memora.engine.codec cimport Buf
 from memora.engine.layout cimport mm_map
 from memora.engine.overlay cimport Node, Overlay
 from memora.engine.page cimport Entry
@@ -34,6 +35,7 @@ cdef class Transaction:
     cdef uint32_t n_refs, cap_refs, last_ref
     cdef uint8_t *scratch
     cdef uint64_t cap_scratch
+    cdef Buf work               # result of a delta
     cdef list marks
     cdef public uint64_t timeout_ns
     cdef uint64_t writes        # moves with every write: cursors notice
@@ -55,6 +57,7 @@ cdef class Transaction:
     cdef int c_put(self, uint32_t tree, const uint8_t *k, size_t kn, const uint8_t *v, size_t vn) except -1
     cdef int c_insert(self, uint32_t tree, const uint8_t *k, size_t kn, const uint8_t *v, size_t vn) except -1
     cdef int c_insert_until(self, uint32_t tree, const uint8_t *k, size_t kn, const uint8_t *v, size_t vn, uint64_t expiry) except -1
+    cdef int c_delta(self, uint32_t tree, const uint8_t *k, size_t kn, uint8_t kind, const uint8_t *argument, uint32_t n, uint64_t until) except -1
     cdef int c_delete(self, uint32_t tree, const uint8_t *k, size_t kn) except -1
     cpdef uint32_t create_tree(self) except 0
     cdef uint32_t create(self, uint32_t kind, const uint8_t *control, size_t n) except 0
