@@ -3,9 +3,10 @@ import argparse
 import contextlib
 import sys
 
-from bench import caches, contest, keyspaces, messages, rows, ycsb
+from bench import attach, caches, contest, keyspaces, messages, rows, seeds, stopped, values, ycsb
 
-PARTS = {"kv": keyspaces, "ycsb": ycsb, "sql": rows, "cache": caches, "topic": messages}
+PARTS = {"kv": keyspaces, "ycsb": ycsb, "values": values, "attach": attach, "stopped": stopped, "sql": rows, "cache": caches, "topic": messages,
+         "seeds": seeds}
 
 
 def main(argv=None) -> int:
@@ -17,6 +18,9 @@ def main(argv=None) -> int:
     parser.add_argument("--batch", type=int, default=10000, help="operations a round")
     parser.add_argument("--rounds", type=int, default=9, help="rounds that count; one more comes first")
     parser.add_argument("--workloads", default="".join(ycsb.MIX), help="letters of ycsb")
+    parser.add_argument("--stopped", type=float, default=10.0, metavar="SECONDS", help="how long the reader of stopped stands still")
+    parser.add_argument("--iterations", type=int, default=1_000_000, help="of each row of seeds")
+    parser.add_argument("--json", metavar="FILE", help="where seeds writes its tables, too")
     settings = parser.parse_args(argv)
     unknown = [part for part in settings.parts if part not in PARTS]
     if unknown:

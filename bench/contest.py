@@ -1,8 +1,8 @@
 """A contest: the same workload on several engines in one run, in turns, so that a busy machine slows all of them.
 
-A contender is a class with a `name`, made in a fresh directory on tmpfs, and with one method a workload. The method performs one
-batch of operations in the plainest loop that a user of that engine would write, and returns nothing; only it is timed. What the
-batch needs (fresh key objects, as they come from outside a program) is made before the clock starts.
+A contender is a class with a `name`, made in a fresh directory on tmpfs, and with one method a workload, None where it cannot do it. The
+method performs one batch of operations in the plainest loop that a user of that engine would write, and returns nothing; only it is
+timed. What the batch needs (fresh key objects, as they come from outside a program) is made before the clock starts.
 """
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 TMPFS = "/dev/shm"
+PREFIX = "memora-bench"          # of all that a run has there; its pid follows
 
 
 @dataclasses.dataclass
@@ -49,7 +50,7 @@ def entered(constructors: Iterable[Callable], stack: contextlib.ExitStack, say: 
     """The contenders that are installed, each made in a directory of its own that goes at the end; says which are not."""
     made = []
     for constructor in constructors:
-        directory = tempfile.mkdtemp(prefix="memora-bench-", dir=TMPFS)
+        directory = tempfile.mkdtemp(prefix=f"{PREFIX}-{os.getpid()}-", dir=TMPFS)
         stack.callback(shutil.rmtree, directory, ignore_errors=True)
         try:
             contender = constructor(directory)
@@ -83,7 +84,7 @@ def in_turns(contenders: list, workload: str, batches: Callable[[], Iterator[tup
 
     The one who begins changes from round to round; the first round warms caches and is not counted.
     """
-    results = {c.name: Result(c.name, workload, 0, [], unit) for c in contenders if hasattr(c, workload)}
+    results = {c.name: Result(c.name, workload, 0, [], unit) for c in contenders if getattr(c, workload, None) is not None}
     able = [c for c in contenders if c.name in results]
     for n, args in enumerate(batches()):
         for contender in able[n % len(able):] + able[:n % len(able)]:

@@ -9,7 +9,7 @@ from bench.keyspaces import CONTENDERS, VALUE_BYTES, key
 BATCH = 1000
 
 
-@pytest.fixture(params=CONTENDERS, ids=lambda c: c.name)
+@pytest.fixture(params=[c for c in CONTENDERS if c.overwrite is not None], ids=lambda c: c.name)
 def filled(request, entered, size):
     contender = entered(request.param)
     order = list(range(size))

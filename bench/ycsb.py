@@ -207,7 +207,7 @@ class UltraDict:
 
     def __init__(self, directory):
         from UltraDict import UltraDict
-        self.kv = UltraDict(name=f"memora-bench-{uuid.uuid4().hex[:12]}", create=True, buffer_size=1 << 30, shared_lock=True)
+        self.kv = UltraDict(name=f"{contest.PREFIX}-{os.getpid()}-{uuid.uuid4().hex[:12]}", create=True, buffer_size=1 << 30, shared_lock=True)
         self.address = self.kv.name
 
     @classmethod

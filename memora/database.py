@@ -18,8 +18,8 @@ from memora import errors, spaces
 from memora.cache.cache import Cache
 from memora.changes import Changes
 from memora.durations import seconds, size
-from memora.engine import region as regions_module
-from memora.engine.store import Store, check_name
+from memora.engine import places
+from memora.engine.store import Store
 from memora.ipc.queues import Queue
 from memora.ipc.topics import Topic
 from memora.kv import KeySpace
@@ -28,18 +28,26 @@ from memora.transaction import Rows, Tx
 RUN_TRIES = 1000
 IDLE_SESSIONS = 8
 OF_A_FILE = re.compile("db-[0-9a-f]+-[0-9a-f]+")        # what engine/files.pyx calls the region of a file
+NAMED = tuple(kind + ":" for kind in places.KINDS)
 FILE_OPTIONS = ("durability", "recover")
 
 
 def open(name: str | os.PathLike, *, timeout: float | str = 5.0, max_bytes: int | str | None = None, ring_bytes: int | str | None = None,  # noqa: A001
-         region_dir: str | os.PathLike | None = None, create: bool = True, **file_options) -> Database:
+         region_dir: str | os.PathLike | None = None, create: bool = True, read_only: bool = False, owner: str | int | None = None,
+         mode: int | None = None, group: str | int | None = None, **file_options) -> Database:
     """Open a database, creating it if there is none.
 
-    name: ":memory:" (this process and its forks), "shm:NAME" (shared memory under a name, until memora.remove), or the path of
-    a file. timeout: how long a commit waits for its turn. max_bytes: the cap of the region, half of its file system if not said;
-    ring_bytes: the size of the log that change feeds read (8 MB). Both count when the region is made. region_dir: another tmpfs directory
-    than /dev/shm. create=False: RegionError when there is no such region. For files also: durability ("off", "normal", "full")
-    and recover=True, to go on from the files when the live region of a container is out of reach.
+    name: ":memory:" (this process and its forks), "shm:NAME" (shared memory under a name, until memora.remove), "sysv:NAME" (the same in a
+    System V segment of fixed size), or the path of a file. timeout: how long a commit waits for its turn. region_dir: another tmpfs directory
+    than /dev/shm. create=False: RegionError when there is no such region.
+
+    What counts when the region is made: max_bytes, its cap (half of its file system, or of the container's memory if that is less; 256 MB
+    for sysv:); ring_bytes, the size of the log that change feeds read (8 MB); mode and group, who else may attach (0o600: nobody).
+    owner: whose region to open, by name or number; it is never created. read_only=True maps the region without the right to write: what
+    would write raises OperationalError.
+
+    For files also: durability ("off", "normal", "full") and recover=True, to go on from the files when the live region of a container is
+    out of reach.
 
     RegionError: what was found is no region, damaged, or too new; RegionFull: no room for it.
     """
@@ -47,20 +55,21 @@ def open(name: str | os.PathLike, *, timeout: float | str = 5.0, max_bytes: int 
     timeout_s = seconds(timeout, "timeout")
     sizes = {key: size(value, key) for key, value in (("max_bytes", max_bytes), ("ring_bytes", ring_bytes)) if value is not None}
     region_dir = None if region_dir is None else os.fsdecode(region_dir)
-    if name.startswith("sysv:"):
-        raise errors.NotSupportedError(f"{name!r}: System V regions come later; use 'shm:{name[5:]}'")
     unknown = [key for key in file_options if key not in FILE_OPTIONS]
     if unknown:
         raise TypeError(f"open() has no argument {unknown[0]!r}")
     given = {key: value for key, value in file_options.items() if value is not None}
-    if name != ":memory:" and not name.startswith("shm:"):
+    access = {key: value for key, value in (("read_only", read_only), ("owner", owner), ("mode", mode), ("group", group)) if value not in (None, False)}
+    if access and not name.startswith(NAMED):
+        raise errors.NotSupportedError(f"{next(iter(access))}= is for 'shm:NAME' and 'sysv:NAME', not for {name!r}")
+    if name != ":memory:" and not name.startswith(NAMED):
         if not name:
-            raise errors.ProgrammingError("a database needs a name: ':memory:', 'shm:NAME' or the path of a file")
+            raise errors.ProgrammingError("a database needs a name: ':memory:', 'shm:NAME', 'sysv:NAME' or the path of a file")
         from memora.engine.files import open_file
         return Database(open_file(name, timeout_s=timeout_s, region_dir=region_dir, create=create, **sizes, **given), name)
     if given:
         raise errors.ProgrammingError(f"{next(iter(given))}= is for databases with a file; {name!r} has none")
-    return Database(Store.open(name, region_dir=region_dir, timeout_s=timeout_s, create=create, **sizes), name)
+    return Database(Store.open(name, region_dir=region_dir, timeout_s=timeout_s, create=create, **sizes, **access), name)
 
 
 def remove(name: str | os.PathLike, *, region_dir: str | os.PathLike | None = None):
@@ -69,16 +78,18 @@ def remove(name: str | os.PathLike, *, region_dir: str | os.PathLike | None = No
     RegionError: there is none. A database with files is removed by removing its files when nobody has it open.
     """
     name = os.fsdecode(name)
-    if not name.startswith("shm:"):
-        raise errors.NotSupportedError(f"{name!r}: remove() takes 'shm:NAME' away; "
+    if not name.startswith(NAMED):
+        raise errors.NotSupportedError(f"{name!r}: remove() takes 'shm:NAME' and 'sysv:NAME' away; "
                                        "a region without a name ends with its last process, a database with files by removing them")
-    regions_module.remove(check_name(name[4:]), None if region_dir is None else os.fsdecode(region_dir))
+    kind, short = places.split(name)
+    places.remove(short, None if region_dir is None else os.fsdecode(region_dir), kind)
 
 
 def regions(*, region_dir: str | os.PathLike | None = None) -> list[str]:
     """The names of this user's shared regions, as open() takes them, sorted. Those that belong to files are not named."""
-    names = regions_module.names(None if region_dir is None else os.fsdecode(region_dir))
-    return ["shm:" + name for name in names if not OF_A_FILE.fullmatch(name)]
+    region_dir = None if region_dir is None else os.fsdecode(region_dir)
+    return [f"{kind}:{name}" for kind in places.KINDS for name in places.names(region_dir, kind)
+            if kind != "shm" or not OF_A_FILE.fullmatch(name)]
 
 
 def connect(database: str | os.PathLike | Database, *args, **kwargs):

@@ -393,6 +393,10 @@ cdef class Space:
             t = Transaction(self.region, read_only=True)
         try:
             c = Cursor(t, self.t.tree)
+            if reverse:
+                c.c_limit(<const uint8_t *><char *>low, len(low))
+            elif high is not None:
+                c.c_limit(<const uint8_t *><char *>high, len(high))
             if not reverse:
                 more = c.c_seek(<const uint8_t *><char *>low, len(low))
             elif high is None:
@@ -400,11 +404,6 @@ cdef class Space:
             else:
                 more = c.c_seek_before(<const uint8_t *><char *>high, len(high))
             while more and left:
-                if reverse:
-                    if c.key < low:
-                        break
-                elif high is not None and c.key >= high:
-                    break
                 key = decode_key_object(c.kp, c.kn)
                 yield (key, decode_value_object(c.vp, c.vn, self.pickle)) if values else key
                 left -= 1

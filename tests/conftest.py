@@ -4,7 +4,9 @@ import faulthandler
 import itertools
 import os
 import signal
+import subprocess
 import sys
+import tempfile
 import time
 import traceback
 from pathlib import Path
@@ -25,6 +27,7 @@ def pytest_configure(config):
     global _stderr
     _stderr = os.dup(2)
     config.addinivalue_line("markers", "long: runs with `tools/test --all` only")
+    config.addinivalue_line("markers", "everywhere: runs on a region of each kind: shm:, sysv:, :memory:, and on another tmpfs")
     config.addinivalue_line("markers", f"watchdog(seconds): the run ends if the test takes longer (default {WATCHDOG_S})")
 
 
@@ -181,18 +184,66 @@ def spawn():
         child.out.close()
 
 
+PLACES = ("shm", "sysv", "memory", "other")
+
+
+def pytest_generate_tests(metafunc):
+    if metafunc.definition.get_closest_marker("everywhere"):
+        metafunc.parametrize("place", PLACES, indirect=True)
+
+
 @pytest.fixture
-def stores():
-    """stores(**sizes) -> a Store on a new region with a name; stores.again(store) attaches once more. All are checked at the end."""
-    from memora.engine import region as regions
+def place(request):
+    """Where `stores` makes its regions: /dev/shm, unless the test is marked `everywhere`."""
+    return getattr(request, "param", "shm")
+
+
+@pytest.fixture(scope="session")
+def tmpfs():
+    """tmpfs(bytes) -> the directory of a tmpfs of that size. Skips where nobody may mount one: nothing else has a size of its own."""
+    mounted = []
+
+    def tmpfs(size):
+        where = tempfile.mkdtemp(prefix="memora-tmpfs-")
+        done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "none", where], capture_output=True, text=True)
+        if done.returncode:
+            os.rmdir(where)
+            pytest.skip(f"no tmpfs can be mounted here: {done.stderr.strip()}")
+        mounted.append(where)
+        return where
+    yield tmpfs
+    for where in mounted:
+        subprocess.run(["umount", where], check=True)
+        os.rmdir(where)
+
+
+@pytest.fixture(scope="session")
+def another_tmpfs(tmpfs):
+    return tmpfs(1 << 30)
+
+
+@pytest.fixture
+def stores(request, place):
+    """stores(**sizes) -> a Store on a new region; stores.again(store) attaches once more. All are checked at the end."""
+    from memora.engine import places
     from memora.engine.store import Store
     made = []
+    kind = "sysv" if place == "sysv" else "shm"
+    region_dir = request.getfixturevalue("another_tmpfs") if place == "other" else None
+    creator = os.getpid()
 
     def stores(**sizes):
         sizes = {"max_bytes": 64 << 20, "ring_bytes": 256 << 10, "slots": 64, "snaps": 256, **sizes}
-        made.append(Store.open(f"shm:test-{os.getpid()}-{next(_numbers)}", **sizes))
+        name = ":memory:" if place == "memory" else f"{kind}:test-{os.getpid()}-{next(_numbers)}"
+        made.append(Store.open(name, region_dir=region_dir, **sizes))
         return made[-1]
-    stores.again = lambda store: Store.open("shm:" + store.region.name, create=False)
+
+    def again(store):
+        if place == "memory":
+            assert os.getpid() != creator, "a region without a name is shared with forked children only"
+            return store
+        return Store.open(f"{kind}:{store.region.name}", region_dir=region_dir, create=False)
+    stores.again = again
     try:
         yield stores
         for store in made:
@@ -201,8 +252,8 @@ def stores():
     finally:
         for store in made:
             store.close()
-            if store.region.name in regions.names():
-                regions.remove(store.region.name)
+            if store.region.name in places.names(region_dir, kind):
+                places.remove(store.region.name, region_dir, kind)
 
 
 @pytest.fixture

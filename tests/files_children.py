@@ -12,7 +12,7 @@ import traceback
 
 import counters
 from memora import errors
-from memora.engine import region as regions
+from memora.engine import places as regions
 from memora.engine.feed import TopicReader, topic_publish
 from memora.engine.files import open_file
 from memora.kv import KeySpace

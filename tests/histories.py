@@ -6,6 +6,8 @@ HISTORY     Transactions with their reads and writes of *contents*: a tuple whos
 VERSIONS    of a key are in the order of the commits that wrote it (the engine's numbers, taken from the change feed). That this order is
             the true one is not believed: an order that reads contradict makes cycles, and so does a content, which names the tokens before
             its own (list-append). Absence names no writer: which one was read is told by the snapshot; where a history has none, the first.
+            One absence is as good as another: what a transaction found absent may have been there and gone again before its commit; and
+            a count depends on no content, only on what is there.
 EDGES       ww: wrote the next version. wr: read what the other wrote. rw: read a version that the other replaced (an anti-dependency).
 ANOMALIES   G1a a read of what was rolled back; G1b of what a transaction overwrote itself; internal: not what it wrote itself; garbled: of
             what nobody wrote; snapshot: not the version of its snapshot. G0 a cycle of ww; G1c of ww and wr; G-single with one rw (a lost
@@ -83,8 +85,8 @@ class History:
                 break
         return i
 
-    def saw(self, t, key, content, predicate=False):
-        """t read this content, not its own write: edges, and what is wrong with it by itself."""
+    def saw(self, t, key, content, predicate=False, counted=False):
+        """t read this content, or (counted) only that there is one, and did not write it itself: edges, and what is wrong with it by itself."""
         versions = self.versions[key]
         if content is None:
             i = 0
@@ -107,6 +109,12 @@ class History:
                 self.say("snapshot", t, f"read {key} as {content} of commit {versions[i][2]} at {t.snapshot}")
         if versions[i][1] not in (None, t):
             self.edges.append(Edge(versions[i][1].id, t.id, "wr", key, predicate))
+        def same(version):
+            return (version[0] is None) == (content is None) if counted else version[0] == content
+        if t.commit is not None and same(versions[self.at(key, t.commit - 1)]):
+            i = max(i, self.at(key, t.commit - 1))
+        while i + 1 < len(versions) and same(versions[i + 1]):
+            i += 1
         if i + 1 < len(versions) and versions[i + 1][1] is not t:
             self.edges.append(Edge(t.id, versions[i + 1][1].id, "rw", key, predicate))
 
@@ -134,7 +142,7 @@ class History:
                         if content != own[key]:
                             self.say("internal", t, f"read {key} as {content} after it wrote {own[key]}")
                     else:
-                        self.saw(t, key, content, op[0] != "r")
+                        self.saw(t, key, content, op[0] != "r", op[0] == "count")
         for key, versions in self.versions.items():
             for content, t, _ in versions:
                 for a, b in zip(content or (), (content or ())[1:]):

@@ -29,7 +29,7 @@ def build():
         try:
             compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
             path = Path(directory, "step.so")
-            subprocess.run([compiler[0], "-O2", "-shared", "-fPIC", "-o", path, Path(__file__).with_name("step.c")], check=True, timeout=100)
+            subprocess.run([*compiler, "-O2", "-shared", "-fPIC", "-o", path, Path(__file__).with_name("step.c")], check=True, timeout=100)
             build.library = ctypes.CDLL(str(path), use_errno=True)
             build.library.step_child.restype = ctypes.c_long
         finally:
@@ -76,10 +76,10 @@ class Stepper:
     """
 
     def __init__(self, store, sizes, trees, models, body_every=8, go_on_every=4, stop_at=10):
-        from memora.engine.region import Region
+        from memora.engine import superblock
         self.trees, self.models = trees, models
         self.name = store.region.name
-        self.geometry = Region.geometry(sizes["max_bytes"], sizes["ring_bytes"], sizes["slots"], sizes["snaps"])
+        self.geometry = superblock.geometry(sizes["max_bytes"], sizes["ring_bytes"], sizes["slots"], sizes["snaps"])
         self.frames = sizes["initial_bytes"] // 4096        # units below are frames; those above are compared whole
         self.base = tempfile.mkdtemp(dir="/dev/shm", prefix="memora-step-")
         self.user = Path(self.base, f"memora-{os.getuid()}")

@@ -89,8 +89,18 @@ def test_remove(shm):
 
 
 def test_refusals_at_open(tmp_path):
-    with pytest.raises(errors.NotSupportedError, match="System V"):
-        memora.open("sysv:x")
+    with pytest.raises(errors.NotSupportedError, match="read_only="):
+        memora.open(":memory:", read_only=True)
+    with pytest.raises(errors.NotSupportedError, match="mode="):
+        memora.open(tmp_path / "app.db", mode=0o660)
+    for mode in (0o400, 0o700, 0o622, 0o602):
+        with pytest.raises(errors.ProgrammingError, match="mode="):
+            memora.open("shm:test-never", mode=mode)
+    with pytest.raises(errors.ProgrammingError, match="no such group"):
+        memora.open("shm:test-never", group="there is no such group")
+    with pytest.raises(errors.ProgrammingError, match="no such user"):
+        memora.open("shm:test-never", owner="there is no such user")
+    assert "shm:test-never" not in memora.regions()
     with pytest.raises(errors.ProgrammingError, match="durability"):
         memora.open(":memory:", durability="full")
     with pytest.raises(TypeError, match="colour"):
@@ -301,7 +311,7 @@ def test_conflict_and_run(db):
     assert db.run(work) == "done"
     assert tries == [10, 20, 30] and k["n"] == 31
     with pytest.raises(errors.SerializationError):
-        db.run(lambda tx: (tx.kv("k")["n"], k.put("n", 0), tx.kv("k").put("n", 1)), tries=2)
+        db.run(lambda tx: (tx.kv("k")["n"], k.put("n", k["n"] + 1), tx.kv("k").put("n", 1)), tries=2)
     with pytest.raises(ValueError):
         db.run(work, tries=0)
 

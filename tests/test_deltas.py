@@ -102,6 +102,21 @@ def test_a_number_that_was_bumped_and_looked_at_is_read(db, look):
     assert k["n"] == 50
 
 
+def test_snapshot_isolation(db):
+    k = db.kv("k")
+    k["n"] = 1
+    one, two, three = (db.transaction(isolation="snapshot") for _ in range(3))
+    one.kv("k").bump("n", 10)
+    two.kv("k").bump("n", 20)
+    three.kv("k").bump("n", 40)
+    assert three.kv("k").get("n") == 41     # seen, so it is a write of what was seen
+    one.commit()
+    two.commit()
+    with pytest.raises(errors.SerializationError):
+        three.commit()
+    assert k["n"] == 31
+
+
 def test_what_a_transaction_sees_of_its_bumps(db):
     k = db.kv("k")
     k["b"] = 1

@@ -6,7 +6,6 @@ import struct
 import pytest
 
 from memora import errors
-from memora.engine.store import Store
 
 ACCOUNTS = 40
 START = 1000
@@ -16,8 +15,8 @@ def key(account):
     return b"account-%03d" % account
 
 
-def transfer(name, tree, seed, n, out):
-    store = Store.open(name, create=False)
+def transfer(again, tree, seed, n, out):
+    store = again()
     rng = random.Random(seed)
     newest = conflicts = 0
     while n:
@@ -39,8 +38,8 @@ def transfer(name, tree, seed, n, out):
     os.write(out, struct.pack("<Q", conflicts))
 
 
-def audit(name, tree, n, out):
-    store = Store.open(name, create=False)
+def audit(again, tree, n, out):
+    store = again()
     newest = 0
     for _ in range(n):
         txn = store.begin(read_only=True)
@@ -53,6 +52,7 @@ def audit(name, tree, n, out):
     store.close()
 
 
+@pytest.mark.everywhere
 @pytest.mark.parametrize("scale", [1, pytest.param(40, marks=[pytest.mark.long, pytest.mark.watchdog(600)])])
 def test_transfers(stores, spawn, scale):
     store = stores()
@@ -61,16 +61,16 @@ def test_transfers(stores, spawn, scale):
     for a in range(ACCOUNTS):
         txn.put(tree, key(a), b"%d" % START + b" " * 250)       # several leaves
     txn.commit()
-    name = "shm:" + store.region.name
     seed = random.randrange(1 << 30)
     print("seed", seed)
-    children = [spawn(transfer, name, tree, seed + i, 400 * scale) for i in range(3)] + [spawn(audit, name, tree, 500 * scale) for _ in range(2)]
+    children = [spawn(transfer, lambda: stores.again(store), tree, seed + i, 400 * scale) for i in range(3)] + [spawn(audit, lambda: stores.again(store), tree, 500 * scale) for _ in range(2)]
     assert [child.wait() for child in children] == [0] * 5
     txn = store.begin(read_only=True)
     assert sum(int(txn.get(tree, key(a))) for a in range(ACCOUNTS)) == ACCOUNTS * START
     txn.rollback()
 
 
+@pytest.mark.everywhere
 def test_no_update_is_lost(stores, spawn):
     store = stores()
     txn = store.begin()

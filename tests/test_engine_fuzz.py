@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from memora import errors
+from memora.engine import superblock
 from memora.engine.store import Store
 from memora.engine.cursor import Cursor
 
@@ -60,7 +61,7 @@ def fuzz(stores, spawn, tmp_path, rounds, seed):
         txn.put(trees[n % 3], b"key-%03d" % n, b"x" * n * 9)
         txn.delete(trees[0], b"key-%03d" % (60 + n))
         txn.commit()
-    geometry = store.region.geometry(SIZES["max_bytes"], SIZES["ring_bytes"], SIZES["slots"], SIZES["snaps"])
+    geometry = superblock.geometry(SIZES["max_bytes"], SIZES["ring_bytes"], SIZES["slots"], SIZES["snaps"])
     used = geometry["off_data"] + store.stats()["bytes"]
     files = [Path(store.region.directory, name).read_bytes() for name in ("region", "slots")]
     user = tmp_path / f"memora-{os.getuid()}"

@@ -353,7 +353,6 @@ def run(shm, spawn, tmp_path, faces, isolation, workers, until, kills, seed):
         return txns
 
 
-@pytest.mark.xfail(reason="isolation snapshot does not yet compare writes with writes", strict=False)
 def test_histories_of_isolation_snapshot_lose_no_update(shm, spawn, tmp_path):
     """Write skew is allowed there and nothing else."""
     run(shm, spawn, tmp_path, "mixed", "snapshot", 4, 150, 4, random.randrange(1 << 30))

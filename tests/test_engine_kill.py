@@ -31,8 +31,8 @@ def private(worker):
 class World:
     """The trees that all workers share, and what they were told to hold."""
 
-    def __init__(self, store, directory, workers):
-        self.store = store
+    def __init__(self, stores, store, directory, workers):
+        self.store, self.again = store, stores.again
         self.directory = directory
         txn = store.begin()
         self.trees = [txn.create_tree() for _ in range(3)]
@@ -78,10 +78,9 @@ class World:
         finally:
             txn.rollback()
 
-    def work(self, name, worker, seed, failpoint, kinds, steps, out):
-        from memora.engine.store import Store
+    def work(self, worker, seed, failpoint, kinds, steps, out):
         rng = random.Random(seed)
-        store = Store.open(name, create=False)
+        store = self.again(self.store)
         journal = os.open(self.directory / f"{worker}", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         n = self.sequence[worker]
         for step in range(steps):
@@ -100,7 +99,7 @@ class World:
         store.close()
 
     def spawn(self, spawn, worker, seed, failpoint=None, kinds=KINDS, steps=1 << 30):
-        return spawn(self.work, "shm:" + self.store.region.name, worker, seed, failpoint, kinds, steps)
+        return spawn(self.work, worker, seed, failpoint, kinds, steps)
 
     # ---- in the parent
 
@@ -189,10 +188,11 @@ class World:
         txn.rollback()
 
 
+@pytest.mark.everywhere
 @pytest.mark.parametrize("name", FAILPOINTS)
 def test_killed_at_each_point(stores, spawn, tmp_path, name):
     store = stores(initial_bytes=400 << 10)
-    world = World(store, tmp_path, 1)
+    world = World(stores, store, tmp_path, 1)
     for seed, kind in enumerate(KINDS):
         world.spawn(spawn, 0, seed, None, ("put",), GROUPS).wait()       # something to delete and to replace
         world.read_journal(0)
@@ -217,7 +217,7 @@ def run_random_kills(stores, spawn, tmp_path, kills, seed):
     print("seed", seed)
     rng = random.Random(seed)
     store = stores(initial_bytes=600 << 10, ring_bytes=64 << 10)
-    world = World(store, tmp_path, 4)
+    world = World(stores, store, tmp_path, 4)
     workers = {w: world.spawn(spawn, w, rng.random()) for w in range(4)}
     for n in range(kills):
         time.sleep(rng.random() * 0.02)
@@ -241,7 +241,7 @@ def run_random_kills(stores, spawn, tmp_path, kills, seed):
     done = sum(world.sequence.values())
     assert done > kills, f"only {done} transactions were tried between {kills} kills"
     # the region goes on: room that the dead had taken comes back
-    world.work("shm:" + store.region.name, 0, 1, None, KINDS, 50, out=None)
+    world.work(0, 1, None, KINDS, 50, out=None)
     world.read_journal(0)
     world.verify(0)
     stats = store.stats()
@@ -276,8 +276,9 @@ class Replica:
 
 def test_the_feed_replayed_equals_the_tables_after_kills(stores, spawn, tmp_path):
     from memora.engine.cursor import Cursor
-    store = stores(initial_bytes=600 << 10, ring_bytes=128 << 20, max_bytes=512 << 20)
-    world = World(store, tmp_path, 4)
+    # the log must outlast a busy machine: the replica is one process of five
+    store = stores(initial_bytes=600 << 10, ring_bytes=1 << 30, max_bytes=2 << 30)
+    world = World(stores, store, tmp_path, 4)
     replica = Replica(store)
     workers = {w: world.spawn(spawn, w, w) for w in range(4)}
     for n in range(30):

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from memora import errors
-from memora.engine import region as regions
+from memora.engine import places
 from memora.engine.store import Store
 from memora.engine.cursor import Cursor
 from memora.engine.transaction import Transaction
@@ -57,6 +57,7 @@ def update(store, updates):
     return store.stats()
 
 
+@pytest.mark.everywhere
 def test_updates_reuse_their_room(stores):
     stats = update(stores(max_bytes=1 << 30), 50_000)
     assert stats["bytes"] < 4 << 20 and stats["limbo_frames"] + stats["pinned_frames"] < 100
@@ -68,6 +69,7 @@ def test_a_million_updates_stay_below_64_mib(stores):
     update(stores(max_bytes=1 << 30), 1_000_000)
 
 
+@pytest.mark.everywhere
 def test_open_snapshot_keeps_only_what_it_sees(store):
     """Versions between the snapshot and now are pruned: memory does not grow with the updates."""
     tree = tree_of(store)
@@ -110,6 +112,7 @@ def test_killed_readers_snapshot_is_released(stores, spawn):
     assert store.stats()["pinned_frames"] < pinned // 2
 
 
+@pytest.mark.everywhere
 @pytest.mark.parametrize("size", [100, 900, 5000])
 def test_full_region(stores, size):
     store = stores(max_bytes=1 << 20, ring_bytes=64 << 10)
@@ -153,11 +156,12 @@ def test_no_memory_for_growth(stores, monkeypatch):
     assert get(store, tree, b"row-%06d" % (n - 1)) == b"v" * 1000
     with pytest.raises(errors.RegionFull):
         Store.open("shm:test-no-room", max_bytes=1 << 20)
-    assert "test-no-room" not in regions.names()
+    assert "test-no-room" not in places.names()
     monkeypatch.setattr(os, "posix_fallocate", real)
     put(store, tree, b"row-%06d" % n, b"v" * 1000)
 
 
+@pytest.mark.everywhere
 def test_two_processes_grow_at_once(stores, spawn):
     store = stores(max_bytes=64 << 20, initial_bytes=1 << 20)
     tree = tree_of(store)
@@ -203,6 +207,7 @@ def test_all_snapshots_open(stores):
 
 # ---------------------------------------------------------------- processes and threads
 
+@pytest.mark.everywhere
 def test_fork_with_an_open_handle(stores, spawn):
     store = stores()
     tree = tree_of(store)
@@ -230,6 +235,7 @@ def test_fork_with_an_open_handle(stores, spawn):
     assert get(store, tree, b"parent") is None
 
 
+@pytest.mark.everywhere
 def test_fork_in_another_threads_commit(stores, spawn):
     store = stores(max_bytes=32 << 20)
     tree = tree_of(store)
@@ -257,6 +263,7 @@ def test_fork_in_another_threads_commit(stores, spawn):
         thread.join()
 
 
+@pytest.mark.everywhere
 def test_threads_share_a_store(stores):
     store = stores(max_bytes=128 << 20)
     trees = [tree_of(store), tree_of(store)]
@@ -475,7 +482,7 @@ def test_missing_region_and_bad_names():
     with pytest.raises(errors.RegionError, match="there is no region 'shm:test-nowhere'"):
         Store.open("shm:test-nowhere", create=False)
     with pytest.raises(errors.RegionError, match="there is no region"):
-        regions.remove("test-nowhere")
+        places.remove("test-nowhere")
     for name in ("shm:", "shm:a/b", "shm:..", "shm:.hidden", "shm:\0", "shm:" + "x" * 101, "shm:\u00e9"):
         with pytest.raises(errors.ProgrammingError, match="cannot be the name"):
             Store.open(name)
@@ -496,18 +503,18 @@ def test_leftovers_of_killed_creators_are_swept(tmp_path, spawn):
     dead.kill()
     user = tmp_path / f"memora-{os.getuid()}"
     left = sorted(user.iterdir())
-    assert len(left) == 2 and regions.names(str(tmp_path)) == []
-    regions.sweep(str(tmp_path))
+    assert len(left) == 2 and places.names(str(tmp_path)) == []
+    places.sweep(str(tmp_path))
     assert sorted(user.iterdir()) == left           # both are too young
     for path in left:
         os.utime(path, (1, 1))
     (user / ".dead-1-x").mkdir()
     os.utime(user / ".dead-1-x", (1, 1))
-    regions.sweep(str(tmp_path))
+    places.sweep(str(tmp_path))
     kept, = user.iterdir()
     assert f"-{living.pid}-" in kept.name
     living.wait_going_on()
-    assert regions.names(str(tmp_path)) == ["half"]
+    assert places.names(str(tmp_path)) == ["half"]
 
 
 def test_race_to_create(tmp_path, spawn):
@@ -517,12 +524,12 @@ def test_race_to_create(tmp_path, spawn):
             store = Store.open("shm:raced", region_dir=str(tmp_path), max_bytes=1 << 20, ring_bytes=16 << 10, slots=16, snaps=16)
             store.run(lambda txn: txn.put(txn.create_tree(), b"worker-%d" % worker, b"%d" % n))
             if worker == 0:
-                regions.remove("raced", str(tmp_path))
+                places.remove("raced", str(tmp_path))
             store.close()
 
     children = [spawn(race, worker, 25) for worker in range(8)]
     assert [child.wait() for child in children] == [0] * 8
-    for name in regions.names(str(tmp_path)):
+    for name in places.names(str(tmp_path)):
         store = Store.open("shm:" + name, region_dir=str(tmp_path), create=False)
         assert store.check() == []
         store.close()
@@ -531,7 +538,7 @@ def test_race_to_create(tmp_path, spawn):
 def test_removed_while_attached(stores):
     store = stores()
     tree = tree_of(store)
-    regions.remove(store.region.name)
+    places.remove(store.region.name)
     put(store, tree, b"still", b"here")
     assert get(store, tree, b"still") == b"here"
     with pytest.raises(errors.RegionError, match="there is no region"):

@@ -196,6 +196,7 @@ class Model:
         count("model steps", self.steps)
 
 
+@pytest.mark.everywhere
 @pytest.mark.parametrize("shape", SHAPES)
 def test_model(stores, shape):
     Model(stores, shape, random.randrange(1 << 30), 100).run(8000)

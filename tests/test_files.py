@@ -19,7 +19,7 @@ from files_children import (KEYS, SMALL, Child, killed, ledger, ledger_state, lo
 
 from memora import errors
 from memora.engine import identity
-from memora.engine import region as regions
+from memora.engine import places as regions
 from memora.engine.feed import topic_publish
 from memora.engine.files import open_file
 from memora.engine.recovery import SEGMENT_HEAD

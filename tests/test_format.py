@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from memora.engine import checkpoint, identity, recovery
+from memora.engine import backing, checkpoint, identity, recovery
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "docs/format.md").read_text()
@@ -75,6 +75,12 @@ def test_headers_of_the_files(title, struct, offsets):
     assert said == end
     # behind the struct stands the checksum, or the mark
     assert struct.size + (recovery.MARK.size if title == "Segments" else 4) == end
+
+
+def test_the_file_that_names_a_segment():
+    part, = [p for p in re.split(r"^### ", TEXT, flags=re.M) if p.startswith("`segment`:")]
+    assert [(int(o), int(n)) for o, n, _ in LINE.findall(part)] == [(0, 8), (8, 4), (12, 4), (16, 8)]
+    assert (backing.SEGMENT.format, backing.SEGMENT.size, backing.SEGMENT_MAGIC) == ("<8siiQ", 24, b"MEMSYSV\0")
 
 
 def test_constants_of_the_document():

@@ -92,7 +92,7 @@ def test_files_that_the_tour_names_exist():
 
 
 @pytest.mark.parametrize("text, error", [
-    ("open('sysv:x')", "System V"), ("open(':memory:').backup('x')", "backup"), ("open(':memory:').signal('x')", "signal"),
+    ("open(':memory:').backup('x')", "backup"), ("open(':memory:').signal('x')", "signal"),
     ("open(':memory:').execute('SELECT row_number() OVER () FROM (SELECT 1)')", "window"),
     ("open(':memory:').execute('ATTACH \"x\" AS y')", "Attach"), ("open(':memory:').execute('CREATE TEMP TABLE t (a)')", "temporary"),
 ])

@@ -14,6 +14,10 @@ ctypedef struct Path:
 cdef int find(mm_map *m, uint64_t s, uint32_t root, uint32_t tree, const uint8_t *k, size_t kn, Look *look, uint32_t *slot) noexcept nogil
 
 cdef int locate(mm_map *m, uint32_t root, uint32_t tree, const uint8_t *k, size_t kn, Path *path) noexcept nogil
+cdef int leftmost(mm_map *m, uint32_t root, uint32_t tree, Path *path) noexcept nogil
+cdef int step_leaf(mm_map *m, Path *path) noexcept nogil
+cdef int fences(mm_map *m, uint64_t s, uint32_t root, uint32_t tree, const mm_frame *leaf, uint32_t pgno, Entry *lo, uint8_t *lobuf, Entry *hi,
+                uint8_t *hibuf) noexcept nogil
 cdef int put_at(mm_map *m, Path *path, const uint8_t *k, size_t kn, const uint8_t *v, uint64_t vn, uint64_t expiry) noexcept nogil
 cdef int delete_at(mm_map *m, Path *path) noexcept nogil
 cdef int drop_pages(mm_map *m, uint32_t root, uint32_t tree) noexcept nogil

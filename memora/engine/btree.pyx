@@ -17,7 +17,7 @@ SOURCE      Bayer and Unterauer, Prefix B-trees (TODS 1977); slot heads after Gr
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 from memora.engine.extents cimport extent_bytes, new_extent, retire_extent
-from memora.engine.frames cimport Look, current, dirty, expect_leaf, free_page, new_page, page_at, still_there
+from memora.engine.frames cimport Look, corrupt, current, dirty, expect_leaf, free_page, new_page, page_at, still_there
 from memora.engine.layout cimport *
 from memora.engine.page cimport (PREFIX_WORTH, Entry, add_entry, belongs, cell_bytes, child_at, clear_page, common, drop_entry, entry_at, entry_bytes,
                                  insert_entry, is_newest, search, used_bytes, value_at)
@@ -53,6 +53,33 @@ cdef int find(mm_map *m, uint64_t s, uint32_t root, uint32_t tree, const uint8_t
         if not still_there(look):       # before the child's number is used
             return MM_MOVED
     return MM_MOVED
+
+
+cdef int fences(mm_map *m, uint64_t s, uint32_t root, uint32_t tree, const mm_frame *leaf, uint32_t pgno, Entry *lo, uint8_t *lobuf, Entry *hi,
+                uint8_t *hibuf) noexcept nogil:
+    """The separators around a leaf at an announced commit s; kn = 0xffffffffU: none on that side. MM_CONFLICT: it is not where its keys lead."""
+    cdef uint8_t kb[384]
+    cdef Entry e
+    cdef Look look
+    cdef uint32_t at = root, depth, i
+    cdef int found
+    lo.kn = hi.kn = 0xffffffffU
+    lo.lk = hi.lk = 0
+    if pgno == root:
+        return MM_OK
+    if entry_at(leaf, 0, kb, &e) or e.lk or leaf.count == 0:
+        return MM_CONFLICT
+    for depth in range(MM_MAX_DEPTH):
+        if page_at(m, s, at, &look) or look.page.tree != tree:
+            return MM_CONFLICT
+        if look.page.level == 0:
+            return MM_OK if at == pgno else MM_CONFLICT
+        i = search(m, look.page, kb, e.kn, &found)
+        i += found
+        if i and entry_at(look.page, i - 1, lobuf, lo) or i < look.page.count and entry_at(look.page, i, hibuf, hi):
+            return MM_CONFLICT
+        at = child_at(look.page, i)
+    return MM_CONFLICT
 
 
 cdef int value_bytes(mm_map *m, const Entry *e, const uint8_t **v, uint64_t *vn) noexcept nogil:
@@ -106,6 +133,35 @@ cdef int locate(mm_map *m, uint32_t root, uint32_t tree, const uint8_t *k, size_
     m.corrupt_page = pgno
     m.corrupt_what = b"tree deeper than 16"
     return MM_CORRUPT
+
+
+cdef int leftmost(mm_map *m, uint32_t root, uint32_t tree, Path *path) noexcept nogil:
+    """The path to slot 0 of the first leaf."""
+    return locate(m, root, tree, <const uint8_t *>b"", 0, path)
+
+
+cdef int step_leaf(mm_map *m, Path *path) noexcept nogil:
+    """Move a path to slot 0 of the next leaf. MM_ABSENT: there is none."""
+    cdef uint32_t d = path.depth, pgno
+    cdef mm_frame *p
+    while d:
+        d -= 1
+        p = current(m, path.pgno[d])
+        if p == NULL:
+            return MM_CORRUPT
+        if path.idx[d] < p.count:
+            path.idx[d] += 1
+            pgno = child_at(p, path.idx[d])
+            while d < path.depth:
+                d += 1
+                p = current(m, pgno)
+                if p == NULL or p.tree != path.tree or (p.level == 0) != (d == path.depth):
+                    return corrupt(m, pgno, b"a branch leads to a page that does not belong there")
+                path.pgno[d] = pgno
+                path.idx[d] = 0
+                pgno = child_at(p, 0) if p.level else 0
+            return MM_OK
+    return MM_ABSENT
 
 
 cdef int retire_value(mm_map *m, const Entry *e) noexcept nogil:

@@ -16,6 +16,7 @@ from memora.engine.commit cimport TreeRef
 from memora.engine.descriptor cimport begin, put64
 from memora.engine.extents cimport collect_extents, extent_bytes
 from memora.engine.frames cimport collect, reserve
+from memora.engine.growth cimport grow_for
 from memora.engine.layout cimport *
 from memora.engine.procs cimport lock_release
 from memora.engine.region cimport Region, take_lock
@@ -129,7 +130,7 @@ cdef int grow_or_raise(Region region, int st) except -1:
     if st == MM_NEED_FRAMES and m.hot.free_count > need + reserve(m):
         return 0
     try:
-        region.grow_for(st, need, m.hot.n_units)
+        grow_for(region, st, need, m.hot.n_units)
     except errors.RegionFull:
         if st == MM_NEED_FRAMES or m.hot.x_free == had:
             raise
@@ -144,7 +145,7 @@ cdef int next_batch(Region region) except -1:
         raise error(m, st, "rebuilding from the files")
     if m.hot.free_count < reserve(m) + BATCH_FRAMES:
         with contextlib.suppress(errors.RegionFull):        # a region at its cap may still have room for everything
-            region.grow_for(MM_NEED_FRAMES, BATCH_FRAMES, m.hot.n_units)
+            grow_for(region, MM_NEED_FRAMES, BATCH_FRAMES, m.hot.n_units)
         begin(m)
     return 0
 

@@ -2,7 +2,7 @@
 
 STEPS       1 take the lock (roll forward what a dead owner sealed)      killed: nothing happened
             2 recycle, make room in the log (descriptors of their own)   killed: these happened or not, nothing is lost
-            3 validate: no page of the read set has a version > S        killed: nothing happened
+            3 validate: what was read still holds (readset.pyx)          killed: nothing happened
             4 apply to private copies of pages                           killed: nothing happened
             5 write the record behind the ring's head                    killed: nothing happened
             6 fill the descriptor and seal it                            the commit point
@@ -25,11 +25,12 @@ from memora.engine.delta cimport delta_apply
 from memora.engine.descriptor cimport begin, get32, get64, put32, put64, roll_forward, seal
 from memora.engine.extents cimport collect_extents, extent_bytes, new_extent, retire_extent
 from memora.engine.frames cimport Look, collect, current, finish, new_page, still_there
+from memora.engine.growth cimport grow_for
 from memora.engine.layout cimport *
 from memora.engine.overlay cimport Action, Delta, Node, Overlay, overlay_first
 from memora.engine.page cimport Entry, entry_at, value_at
 from memora.engine.procs cimport lock_release, release_dead_snapshots
-from memora.engine.readset cimport ReadSet, validate
+from memora.engine.readset cimport Intent, TreeRef, validate
 from memora.engine.region cimport Region, take_lock
 from memora.engine.status cimport error
 from memora.engine.sync cimport *
@@ -503,7 +504,7 @@ cdef int make_room(Region r, int st, uint64_t need, str doing) except -1:
     if st == MM_NEED_FRAMES and m.hot.free_count > before + need and m.hot.free_count > m.hot.n_frames // 16:
         return 0
     try:
-        return r.grow_for(st, need, units)
+        return grow_for(r, st, need, units)
     except errors.RegionFull:
         if st == MM_NEED_EXTENT and clear_up(r, st, 0, doing) == MM_FOUND:
             return 0                    # the log of large values was in the way
@@ -633,17 +634,20 @@ cdef TreeRef *ref_of(TreeRef *refs, uint32_t n, uint32_t tree) noexcept nogil:
     return NULL
 
 
-cdef int build_all(mm_map *m, Overlay *o, TreeRef *refs, uint32_t n_refs, const ReadSet *reads, uint64_t s, int check_schema) noexcept nogil:
+cdef int build_all(mm_map *m, const Intent *w) noexcept nogil:
+    cdef Overlay *o = w.o
+    cdef TreeRef *refs = w.refs
+    cdef uint32_t n_refs = w.n_refs
     cdef Node *n
     cdef Action *a
     cdef TreeRef *t = NULL
     cdef uint32_t i, j
     cdef uint64_t bytes
     cdef int st, had
-    st = validate(m, reads, s)
+    st = validate(m, w)
     if st:
         return st
-    if check_schema and m.hot.schema_seq > s:
+    if m.hot.schema_seq > w.s:
         return MM_CONFLICT
     mm_fail(m, MM_FP_VALIDATED)
     m.need = 0
@@ -710,25 +714,25 @@ cdef int build_all(mm_map *m, Overlay *o, TreeRef *refs, uint32_t n_refs, const 
     return st
 
 
-cdef int commit_all(Region r, Overlay *o, TreeRef *refs, uint32_t n_refs, const ReadSet *reads, uint64_t s, int check_schema, uint64_t timeout_ns,
-                    uint64_t *commit) except -1:
+cdef int commit_all(Region r, const Intent *w, uint64_t timeout_ns, uint64_t *commit) except -1:
     """Commit a transaction's overlay; commit[0] = its number. Raises SerializationError when what it read has changed."""
     cdef mm_map *m = &r.m
+    cdef Overlay *o = w.o
     cdef int st
     cdef uint32_t i
     cdef uint64_t need
     while True:
         take_lock(r, timeout_ns)
-        if o.n + o.n_action > 64 or o.data_bytes > 65536:
+        if o.n + o.n_action > 64 or o.data_bytes > 65536 or w.reads != NULL and w.reads.n > 1024:
             r.busy += 1                 # close() by another thread waits
             with nogil:
-                st = build_all(m, o, refs, n_refs, reads, s, check_schema)
+                st = build_all(m, w)
                 commit[0] = m.hot.commit_seq
                 need = m.need
                 lock_release(m)
             r.busy -= 1
         else:
-            st = build_all(m, o, refs, n_refs, reads, s, check_schema)
+            st = build_all(m, w)
             commit[0] = m.hot.commit_seq
             need = m.need
             lock_release(m)
@@ -736,7 +740,7 @@ cdef int commit_all(Region r, Overlay *o, TreeRef *refs, uint32_t n_refs, const 
             break
         for i in range(o.n_action):         # what was created was dropped with the buffer
             if o.action[i].op == MM_OP_CREATE:
-                ref_of(refs, n_refs, o.action[i].tree).root = 0
+                ref_of(w.refs, w.n_refs, o.action[i].tree).root = 0
         if st == MM_CONFLICT and m.me < m.n_slots:
             m.slot[m.me].conflicts += 1
         relieve(r, st, need, "commit")

@@ -1,8 +1,10 @@
-from libc.stdint cimport uint8_t, uint32_t, uint64_t, int32_t
+cimport cython
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int32_t
 from memora.engine.overlay cimport Node
 from memora.engine.transaction cimport Transaction
 
 
+@cython.final
 cdef class Cursor:
     cdef const uint8_t *kp
     cdef size_t kn
@@ -17,6 +19,12 @@ cdef class Cursor:
     cdef uint32_t idx[16]
     cdef uint32_t depth
     cdef int32_t at             # slot in the copy
+    cdef uint32_t seen          # the range in the read set that grows as the cursor moves
+    cdef const uint8_t *stop    # where the caller stops: going up before this key, going down with it
+    cdef size_t stop_n
+    cdef bytes limit_key        # keeps it, for callers from Python
+    cdef bint bounded
+    cdef int32_t edge           # slot of the copy where the limit is
     cdef int base               # 1: the base position stands on an entry
     cdef Node *node             # overlay position, NULL: none
     cdef int direction          # 1, -1; 0: nowhere
@@ -29,12 +37,15 @@ cdef class Cursor:
     cdef size_t cap_here, here_n
 
     cdef int ready(self) except -1
-    cdef int load_leaf(self, uint32_t level, uint32_t pgno, const uint8_t *k, size_t n, int mode) except -1
-    cdef int base_seek(self, const uint8_t *k, size_t n, int mode) except -1
+    cdef int load_leaf(self, uint32_t level, uint32_t pgno, const uint8_t *k, size_t n, int mode, int d) except -1
+    cdef int base_seek(self, const uint8_t *k, size_t n, int mode, int d) except -1
     cdef int base_step(self, int d) except -1
     cdef int base_key(self) except -1
     cdef int settle(self, int d) except -1
     cdef int move(self, int d) except -1
+    cdef int c_limit(self, const uint8_t *k, size_t n) except -1
+    cdef int observe(self, uint32_t pgno, const uint8_t *k, size_t n, int mode, int d) except -1
+    cdef int base_moved(self, int d) except -1
     cdef int c_seek(self, const uint8_t *k, size_t n) except -1
     cdef int c_seek_before(self, const uint8_t *k, size_t n) except -1
     cdef int c_first(self) except -1

@@ -3,21 +3,22 @@
 READERS     A cursor keeps a private copy of one leaf and the way to it; at its end it goes up and down again, at the same S. It merges
             the overlay in: its entry wins over the snapshot's. A write in the transaction makes its cursors seek again.
 """
+cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int32_t, int64_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcmp, memcpy
 from memora.engine.btree cimport value_bytes
-from memora.engine.commit cimport TreeRef
 from memora.engine.extents cimport extent_bytes
 from memora.engine.frames cimport Look, page_at, still_there
 from memora.engine.layout cimport *
 from memora.engine.overlay cimport Node, overlay_below, overlay_ceil, overlay_top
-from memora.engine.page cimport Entry, child_at, entry_at, search, value_at
-from memora.engine.readset cimport read_page
+from memora.engine.page cimport Entry, child_at, entry_at, search, search_any, value_at
+from memora.engine.readset cimport (SEEN_FROM_FENCE, SEEN_FROM_KEY, SEEN_TO_FENCE, SEEN_TO_KEY, Seen, TreeRef, read_bound,
+                                    read_range)
 from memora.engine.status cimport error
 from memora.engine.sync cimport *
-from memora.engine.transaction cimport Transaction, observe
+from memora.engine.transaction cimport Transaction, looked_at
 
 from memora import errors
 
@@ -28,6 +29,7 @@ cdef enum:
     RIGHTMOST = 2
 
 
+@cython.final
 cdef class Cursor:
     """A position in one tree as a transaction sees it. Seek first; it must be sought again after a write."""
 
@@ -56,8 +58,11 @@ cdef class Cursor:
 
     # ---- the snapshot's side
 
-    cdef int load_leaf(self, uint32_t level, uint32_t pgno, const uint8_t *k, size_t n, int mode) except -1:
-        """Descend from pgno at depth `level` to a leaf and copy it; `at` = slot of the first key >= k (or 0, or the last)."""
+    cdef int load_leaf(self, uint32_t level, uint32_t pgno, const uint8_t *k, size_t n, int mode, int d) except -1:
+        """Descend from pgno at depth `level` to a leaf and copy it; `at` = slot of the first key >= k (or 0, or behind the last).
+
+        d: where the caller goes from there; in the read set the leaf begins with nothing but the bound on the other side.
+        """
         cdef Transaction t = self.transaction
         cdef Look look
         cdef uint32_t i, top = level, start = pgno, tries = 0
@@ -90,14 +95,48 @@ cdef class Cursor:
             if p.level == 0:
                 self.depth = level
                 self.at = <int32_t>i
-                if not t.read_only and read_page(&t.reads, pgno):
-                    raise MemoryError("transaction: no private memory")
+                if self.bounded:
+                    self.edge = <int32_t>search_any(t.m, p, self.stop, self.stop_n)
+                if not t.read_only:
+                    self.observe(pgno, k, n, mode, d)
                 return 0
             pgno = child_at(p, i + found)
             level += 1
 
-    cdef int base_seek(self, const uint8_t *k, size_t n, int mode) except -1:
-        """mode AT_KEY: first entry >= k; LEFTMOST: the first; RIGHTMOST: one behind the last."""
+    cdef int observe(self, uint32_t pgno, const uint8_t *k, size_t n, int mode, int d) except -1:
+        """Begin a range of the read set in the leaf just loaded."""
+        cdef Transaction t = self.transaction
+        cdef uint16_t bound = SEEN_FROM_KEY if d > 0 else SEEN_TO_KEY
+        self.seen = t.reads.n
+        if mode != AT_KEY:
+            bound = 0
+        if read_range(&t.reads, t.last_ref, pgno, 0 if bound else SEEN_FROM_FENCE if d > 0 else SEEN_TO_FENCE,
+                      self.at, self.at - 1) or bound and read_bound(&t.reads, self.seen, bound, k, n):
+            raise MemoryError("transaction: no private memory")
+        return 0
+
+    cdef int base_moved(self, int d) except -1:
+        """The base position has moved to `at`: widen the range of the read set by that slot, or to its end. 1: on an entry before the limit."""
+        cdef Transaction t = self.transaction
+        cdef mm_frame *p = <mm_frame *>self.page
+        cdef Seen *x = &t.reads.seen[self.seen] if not t.read_only else NULL
+        cdef int inside = 0 <= self.at < <int32_t>p.count
+        cdef int beyond = self.bounded and inside and (self.edge <= self.at if d > 0 else self.at < self.edge)
+        if inside and not beyond:
+            if x != NULL and d > 0:
+                x.high = self.at
+            elif x != NULL:
+                x.low = self.at
+            return 1
+        if x != NULL:
+            if not inside:
+                x.flags |= SEEN_TO_FENCE if d > 0 else SEEN_FROM_FENCE
+            if self.bounded and read_bound(&t.reads, self.seen, SEEN_TO_KEY if d > 0 else SEEN_FROM_KEY, self.stop, self.stop_n):
+                raise MemoryError("transaction: no private memory")
+        return 0
+
+    cdef int base_seek(self, const uint8_t *k, size_t n, int mode, int d) except -1:
+        """To the first entry >= k going up (d = 1), the last one < k going down; LEFTMOST, RIGHTMOST: the first, the last of all."""
         cdef TreeRef *r = self.transaction.ref(self.tree)
         self.base = 0
         if r.root == 0:
@@ -105,11 +144,10 @@ cdef class Cursor:
             (<mm_frame *>self.page).count = 0
             self.depth = 0
             return 0
-        self.load_leaf(0, r.root, k, n, mode)
-        if mode != RIGHTMOST:
+        self.load_leaf(0, r.root, k, n, mode, d)
+        if d > 0:
             self.at -= 1
-            return self.base_step(1)
-        return 0
+        return self.base_step(d)
 
     cdef int base_step(self, int d) except -1:
         """Move the base position by one entry; base = 0 when it leaves the tree."""
@@ -118,7 +156,11 @@ cdef class Cursor:
         cdef Look look
         cdef uint32_t level, n, child, tries
         self.at += d
-        while not 0 <= self.at < <int32_t>p.count:
+        while not self.base_moved(d):
+            if 0 <= self.at < <int32_t>p.count:         # the limit
+                self.base = 0
+                t.alive()
+                return 0
             level = self.depth
             child = 0
             while level:
@@ -145,7 +187,7 @@ cdef class Cursor:
                 self.at = <int32_t>p.count if d > 0 else -1
                 t.alive()
                 return 0
-            self.load_leaf(level + 1, child, NULL, 0, LEFTMOST if d > 0 else RIGHTMOST)
+            self.load_leaf(level + 1, child, NULL, 0, LEFTMOST if d > 0 else RIGHTMOST, d)
             if d < 0:
                 self.at -= 1
         self.base = 1
@@ -190,6 +232,12 @@ cdef class Cursor:
         self.direction = d
         while True:
             n = self.node
+            if n != NULL and self.bounded:
+                c = memcmp(n.key, self.stop, n.kn if n.kn < self.stop_n else self.stop_n)
+                if c == 0:
+                    c = <int>(n.kn > self.stop_n) - <int>(n.kn < self.stop_n)
+                if c >= 0 if d > 0 else c < 0:
+                    n = self.node = NULL
             if n == NULL and not self.base:
                 self.direction = 0
                 t.alive()
@@ -207,7 +255,7 @@ cdef class Cursor:
             if c <= 0:                                  # the overlay's entry is nearer, or hides the snapshot's
                 if n.op and n.op != MM_OP_DELETE and not t.expired(n.expiry):
                     if n.op == MM_OP_DELTA:
-                        observe(t, self.tree, n.key, n.kn)
+                        looked_at(t, n)
                     self.from_node = 1
                     self.kp = n.key
                     self.kn = n.kn
@@ -280,33 +328,39 @@ cdef class Cursor:
             self.base_step(d)
         return self.settle(d)
 
+    cdef int c_limit(self, const uint8_t *k, size_t n) except -1:
+        """Where the caller will stop, set before a seek: going up it ends before key k, going down after k itself. The bytes must stay.
+
+        Nothing beyond is returned, and nothing beyond is in the read set. k = NULL: no limit.
+        """
+        self.bounded = k != NULL
+        self.stop = k
+        self.stop_n = n
+        return 0
+
     cdef int c_seek(self, const uint8_t *k, size_t n) except -1:
         """First key >= k: 1, or 0 at the end."""
         self.ready()
-        self.base_seek(k, n, AT_KEY)
+        self.base_seek(k, n, AT_KEY, 1)
         self.node = overlay_ceil(&self.transaction.o, self.tree, k, n) if self.transaction.has_overlay else NULL
         return self.settle(1)
 
     cdef int c_seek_before(self, const uint8_t *k, size_t n) except -1:
         """Last key < k: 1, or 0 at the beginning."""
         self.ready()
-        self.base_seek(k, n, AT_KEY)
-        if not self.base:
-            self.base_seek(NULL, 0, RIGHTMOST)
-        self.base_step(-1)
+        self.base_seek(k, n, AT_KEY, -1)
         self.node = overlay_below(&self.transaction.o, self.tree, k, n) if self.transaction.has_overlay else NULL
         return self.settle(-1)
 
     cdef int c_first(self) except -1:
         self.ready()
-        self.base_seek(NULL, 0, LEFTMOST)
+        self.base_seek(NULL, 0, LEFTMOST, 1)
         self.node = overlay_ceil(&self.transaction.o, self.tree, <const uint8_t *>b"", 0) if self.transaction.has_overlay else NULL
         return self.settle(1)
 
     cdef int c_last(self) except -1:
         self.ready()
-        self.base_seek(NULL, 0, RIGHTMOST)
-        self.base_step(-1)
+        self.base_seek(NULL, 0, RIGHTMOST, -1)
         self.node = overlay_top(&self.transaction.o, self.tree) if self.transaction.has_overlay else NULL
         return self.settle(-1)
 
@@ -317,6 +371,14 @@ cdef class Cursor:
         return self.move(-1)
 
     # ---- Python twins
+
+    def limit(self, bytes key):
+        """Set before a seek: going up it ends before this key, going down after it; None: at the end of the tree."""
+        self.limit_key = key
+        if key is None:
+            self.c_limit(NULL, 0)
+        else:
+            self.c_limit(<const uint8_t *>PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key))
 
     def seek(self, bytes key not None) -> bool:
         """Go to the first key >= key; False: there is none."""

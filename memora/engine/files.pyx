@@ -42,10 +42,12 @@ import time
 
 from memora import errors
 from memora.engine import checkpoint as checkpoints, identity as identities, recovery
-from memora.engine import region as regions
+from memora.engine import places
 from memora.engine.checkpoint import Superseded, read_head, sync_directory, write_all, write_checkpoint
-from memora.engine.region import boot_id, remove, user_directory
+from memora.engine.places import remove, user_directory
+from memora.engine.region import DEFAULT_RING
 from memora.engine.store import Store
+from memora.engine.superblock import boot_id
 
 LEVELS = ("off", "normal", "full")
 SEGMENT_BYTES = 16 << 20
@@ -90,7 +92,7 @@ class FileStore(Store):
 
 
 def open_file(path, *, durability="normal", region_dir=None, timeout_s=5.0, create=True, recover=False, max_bytes=None,
-              ring_bytes=regions.DEFAULT_RING, **sizes) -> FileStore:
+              ring_bytes=DEFAULT_RING, **sizes) -> FileStore:
     """Open a database file: adopt its live region, or build one from the checkpoint and the log. Symbolic links are followed.
 
     OperationalError: the file cannot be opened here. RegionError: it is no Memora database, or of a newer format.
@@ -111,7 +113,7 @@ def open_file(path, *, durability="normal", region_dir=None, timeout_s=5.0, crea
     try:
         if not os.path.exists(path + "-lock") and os.path.exists(path) and os.path.getsize(path):
             read_head(path)                 # nothing is put beside a file that is not ours
-        regions.sweep(region_dir)
+        places.sweep(region_dir)
         with identities.opening(path) as identity:
             os.makedirs(path + "-wal", mode=0o700, exist_ok=True)
             user = user_directory(region_dir, create=True)
@@ -678,7 +680,7 @@ cdef class Files:
         directory = self.region.directory
         with contextlib.suppress(FileNotFoundError, errors.RegionError):
             there = os.stat(os.path.join(directory, "region"))
-            ours = os.fstat(self.region._fd(0))
+            ours = os.fstat(self.region.backing.fd())
             if (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino):
                 remove(self.region.name, os.path.dirname(os.path.dirname(directory)))
 

@@ -14,6 +14,7 @@ cdef void expect_leaf(mm_map *m, uint32_t pgno) noexcept nogil
 cdef int still_there(const Look *look) noexcept nogil
 cdef int unregistered_ok(const mm_map *m, uint64_t s, const Look *look) noexcept nogil
 
+cdef int corrupt(mm_map *m, uint32_t page, const char *what) noexcept nogil
 cdef mm_frame *current(mm_map *m, uint32_t pgno) noexcept nogil
 cdef mm_frame *dirty(mm_map *m, uint32_t pgno) noexcept nogil
 cdef mm_frame *new_page(mm_map *m, uint32_t tree, uint8_t kind, uint8_t level, uint32_t *pgno) noexcept nogil

@@ -17,7 +17,7 @@ import time
 
 from memora import errors
 from memora.engine.checkpoint import crc32c, temporaries
-from memora.engine.region import _lock_byte
+from memora.engine.places import lock_byte
 
 # magic, uuid, incarnation, boot id, place of the region, own inode, clean; crc32c behind it
 IDENTITY = struct.Struct("<8s16sQ16sQQI4x")
@@ -76,7 +76,7 @@ class Identity:
         """Is any process attached?"""
         fd = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
         try:
-            _lock_byte(fd, fcntl.F_WRLCK, ATTACHED, False)
+            lock_byte(fd, fcntl.F_WRLCK, ATTACHED, False)
             return False
         except (BlockingIOError, PermissionError):
             return True
@@ -88,7 +88,7 @@ def _unlock(fd, byte):
     """Drop a lock at once, also where a forked child has a copy of the descriptor."""
     _held.discard(fd)
     with contextlib.suppress(OSError):
-        _lock_byte(fd, fcntl.F_UNLCK, byte, False)
+        lock_byte(fd, fcntl.F_UNLCK, byte, False)
     os.close(fd)
 
 
@@ -98,7 +98,7 @@ def opening(path, create=True):
     identity = Identity(path, create)
     _held.add(identity.fd)
     try:
-        _lock_byte(identity.fd, fcntl.F_WRLCK, OPENING, True)
+        lock_byte(identity.fd, fcntl.F_WRLCK, OPENING, True)
         identity.read()
         yield identity
     finally:
@@ -135,7 +135,7 @@ def checkpointing(path, wait=True):
         seen, since, mine = None, time.monotonic(), False
         while not mine:
             try:
-                _lock_byte(fd, fcntl.F_WRLCK, CHECKPOINT, False)
+                lock_byte(fd, fcntl.F_WRLCK, CHECKPOINT, False)
                 mine = True
             except (BlockingIOError, PermissionError):
                 if not wait:

@@ -104,6 +104,19 @@ cdef uint32_t search(mm_map *m, const mm_frame *p, const uint8_t *k, size_t kn, 
     return lo
 
 
+cdef uint32_t search_any(mm_map *m, const mm_frame *p, const uint8_t *k, size_t kn) noexcept nogil:
+    """First slot whose key is >= k, for a key that need not lie between the page's separators: search() takes their promise for granted."""
+    cdef uint32_t prefix = mm_ld16(&p.prefix)
+    cdef int found, c
+    if prefix <= MM_KEY_INLINE:
+        c = memcmp(<const uint8_t *>p + MM_UNIT - prefix, k, prefix if prefix < kn else kn)
+        if c > 0 or c == 0 and kn < prefix:
+            return 0
+        if c < 0:
+            return mm_ld16(&p.count)
+    return search(m, p, k, kn, &found)
+
+
 cdef uint32_t child_at(const mm_frame *p, uint32_t i) noexcept nogil:
     """Child i of a branch: i = number of separators <= the key. 0: torn."""
     cdef uint32_t off

@@ -1,15 +1,59 @@
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int32_t
 from memora.engine.layout cimport mm_map
+from memora.engine.overlay cimport Overlay
+
+# Where a tree is. Fixed for the tree's life; the root's page tells when the tree is gone.
+ctypedef struct TreeRef:
+    uint32_t tree
+    uint32_t root           # 0: created by this transaction, not yet anywhere
+    uint32_t control        # granule of its mm_control, 0 = none
+    uint32_t kind           # MM_ROOT_*
+
+# One thing that was read from one leaf of the snapshot. Slots are those of the leaf's version at S, which stands as long as S does.
+ctypedef struct Seen:
+    uint32_t ref            # of the tree, in the transaction's list
+    uint32_t pgno
+    int32_t low, high       # SEEN_ENTRY: the slot; SEEN_RANGE: first and last slot
+    uint32_t key, kn        # SEEN_ABSENT: the key; SEEN_FROM_KEY: the lower bound; offset in ReadSet.keys, and length
+    uint32_t end, en        # SEEN_TO_KEY: the upper bound, the same
+    uint16_t kind, flags    # SEEN_*
 
 ctypedef struct ReadSet:
-    uint32_t *page
-    uint32_t n, cap, last
+    Seen *seen
+    uint32_t n, cap
+    uint8_t *keys
+    uint32_t n_keys, cap_keys
 
 # A place in a read set to go back to.
 ctypedef struct ReadMark:
-    uint32_t n, last
+    uint32_t n, n_keys
+
+# What a commit is asked for: the writes, what they rest on, and the snapshot behind them.
+ctypedef struct Intent:
+    Overlay *o
+    TreeRef *refs
+    uint32_t n_refs
+    ReadSet *reads          # NULL: snapshot isolation; then no key that is written may have changed
+    uint64_t s, now         # the snapshot, and the clock by which it told what has expired
+    const uint64_t *entry   # the snapshot's word, and what it was when it was announced
+    uint64_t word
+
+cdef enum:
+    SEEN_ENTRY = 1
+    SEEN_ABSENT = 2
+    SEEN_RANGE = 3
+    SEEN_LEAF = 4           # all of it, compared by version only
+
+    SEEN_FROM_FENCE = 1     # a range begins where the leaf does, ...
+    SEEN_FROM_KEY = 2       # at a key that may be absent (with both flags: at the later one), or (no flag) at slot `low`
+    SEEN_TO_FENCE = 4       # and ends where the leaf does, ...
+    SEEN_TO_KEY = 8         # before a key (with both: the earlier one), or (no flag) with slot `high`
 
 cdef ReadMark read_mark(const ReadSet *r) noexcept nogil
 cdef void read_back(ReadSet *r, ReadMark mark) noexcept nogil
-cdef int read_page(ReadSet *r, uint32_t pgno) noexcept nogil
-cdef int validate(const mm_map *m, const ReadSet *reads, uint64_t s) noexcept nogil
+cdef void read_free(ReadSet *r) noexcept nogil
+cdef int read_entry(ReadSet *r, uint32_t ref, uint32_t pgno, uint32_t slot) noexcept nogil
+cdef int read_absent(ReadSet *r, uint32_t ref, uint32_t pgno, const uint8_t *k, size_t kn) noexcept nogil
+cdef int read_range(ReadSet *r, uint32_t ref, uint32_t pgno, uint16_t flags, int32_t low, int32_t high) noexcept nogil
+cdef int read_bound(ReadSet *r, uint32_t at, uint16_t flag, const uint8_t *k, size_t kn) noexcept nogil
+cdef int validate(mm_map *m, const Intent *i) noexcept nogil

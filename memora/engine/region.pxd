@@ -1,5 +1,8 @@
 from libc.stdint cimport uint8_t, uint32_t, uint64_t, int64_t
-from memora.engine.layout cimport mm_map
+from memora.engine.backing cimport Backing, File
+from memora.engine.layout cimport mm_map, mm_super
+
+cdef int64_t ATTACH_BYTE, GROW_BYTE     # of the slots file
 
 cdef class Region:
     cdef mm_map m
@@ -7,19 +10,20 @@ cdef class Region:
     cdef bint mapped
     cdef int busy               # threads inside without the GIL
     cdef readonly bint closed
-    cdef readonly str name
-    cdef readonly str directory     # None: memfd
-    cdef object region_fd, slots_fd, ids
+    cdef readonly str name, kind    # kind: "shm", "sysv", "memory"
+    cdef readonly bint unregistered     # read-only, and without the right to write the slots file
+    cdef readonly Backing backing
+    cdef readonly File slots_file
     cdef list entries           # owned, idle snapshot words
     cdef public object after_commit     # callable(commit number), after each commit; None: nothing waits
     cdef public object flush    # callable that writes the log to the file; None without one
     cdef uint32_t epoch
-    cdef readonly bint ephemeral    # memfd
+    cdef int _map(self, Backing backing, File slots_file, mm_super *s, bint writable) except -1
+    cdef int slots_open(self) except -1
     cdef int use(self) except -1
     cdef int64_t snapshot_entry(self) except -1
     cdef int give_back(self, uint32_t entry) except -1
     cdef uint32_t tree_number(self) except 0
-    cdef int grow_for(self, int status, uint64_t need, uint64_t units) except -1
 
 
 cdef int take_lock(Region r, uint64_t timeout_ns) except -1

@@ -1,10 +1,11 @@
 """The store: the one class of the engine that the layers above call. One open region, its transactions, its life."""
 import contextlib
+import os
 import random
 import time
 
 from memora import errors
-from memora.engine import catalog, region as regions
+from memora.engine import catalog, places
 from memora.engine.check import check as check_region
 from memora.engine.region import Region
 from memora.engine.transaction import Transaction
@@ -18,24 +19,26 @@ class Store:
         self.timeout_s = timeout_s
 
     @classmethod
-    def open(cls, name: str = ":memory:", *, region_dir=None, timeout_s: float = 5.0, create: bool = True, **sizes) -> "Store":
-        """Open ":memory:" or "shm:NAME", creating it when it does not exist (sizes: max_bytes, ring_bytes, slots, snaps, initial_bytes).
+    def open(cls, name: str = ":memory:", *, region_dir=None, timeout_s: float = 5.0, create: bool = True, read_only: bool = False, owner=None,
+             **made) -> "Store":
+        """Open ":memory:", "shm:NAME" or "sysv:NAME", creating it when it does not exist (made: max_bytes, ring_bytes, slots, snaps,
+        initial_bytes, mode, group). Another user's region (owner), and one that is only read, is never created.
 
-        RegionError: it cannot be used, or does not exist and create is false. RegionFull: no memory for it.
+        RegionError: it cannot be used, or does not exist and is not created. RegionFull: no memory for it.
         """
         if name == ":memory:":
-            return cls(Region.memory(**sizes), timeout_s)
-        if not name.startswith("shm:"):
-            raise errors.NotSupportedError(f"{name!r}: the engine opens ':memory:' and 'shm:NAME'")
-        short = check_name(name[4:])
-        regions.sweep(region_dir)
+            return cls(Region.memory(**made), timeout_s)
+        kind, short = places.split(name)
+        mine = places.user_id(owner) == os.getuid()
+        if mine and not read_only:
+            places.sweep(region_dir)
         for _ in range(100):
             with contextlib.suppress(FileNotFoundError):
-                return cls(Region.attach(short, region_dir), timeout_s)
-            if not create:
-                raise errors.RegionError(f"there is no region {name!r}")
+                return cls(Region.attach(short, region_dir, kind=kind, owner=owner, read_only=read_only), timeout_s)
+            if not create or read_only or not mine:
+                raise errors.RegionError(f"there is no region {name!r} in {places.user_directory(region_dir, owner=owner)!r}")
             with contextlib.suppress(FileExistsError):
-                return cls(Region.create(short, region_dir, **sizes), timeout_s)
+                return cls(Region.create(short, region_dir, kind=kind, **made), timeout_s)
         raise errors.RegionError(f"{name!r} is created and removed all the time by others")
 
     def begin(self, read_only: bool = False, isolation: str = "serializable", timeout_s: float | None = None) -> Transaction:
@@ -100,9 +103,3 @@ class Store:
     def closed(self) -> bool:
         return self.region.closed
 
-
-def check_name(name: str) -> str:
-    """A region's name: letters, digits, and - _ . inside, at most 100."""
-    if not name or len(name) > 100 or not all(c.isalnum() or c in "-_." for c in name) or name[0] == "." or not name.isascii():
-        raise errors.ProgrammingError(f"{name!r} cannot be the name of a region: 1 to 100 ASCII letters, digits, '-', '_', '.'")
-    return name

@@ -1,10 +1,9 @@
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int32_t, int64_t
-from memora.engine.commit cimport TreeRef
 from memora.engine.codec cimport Buf
 from memora.engine.layout cimport mm_map
 from memora.engine.overlay cimport Node, Overlay
 from memora.engine.page cimport Entry
-from memora.engine.readset cimport ReadSet
+from memora.engine.readset cimport ReadSet, TreeRef
 from memora.engine.region cimport Region
 
 
@@ -51,6 +50,7 @@ cdef class Transaction:
     cdef TreeRef *ref(self, uint32_t tree) except NULL
     cdef int keep(self, const uint8_t *p, uint64_t n) except -1
     cdef int expired(self, uint64_t expiry) noexcept
+    cdef int saw(self, int st, uint32_t pgno, uint32_t slot, const uint8_t *k, size_t kn) except -1
     cdef int c_get(self, uint32_t tree, const uint8_t *k, size_t kn, const uint8_t **v, size_t *vn) except -1
     cdef int c_get_expiry(self, uint32_t tree, const uint8_t *k, size_t kn, const uint8_t **v, size_t *vn, uint64_t *expiry) except -1
     cdef int c_write(self, uint32_t tree, uint8_t op, const uint8_t *k, size_t kn, const uint8_t *v, size_t vn, uint64_t expiry) except -1
@@ -66,4 +66,5 @@ cdef class Transaction:
     cpdef rollback_to(self, int savepoint)
 
 
+cdef int looked_at(Transaction t, Node *n) except -1
 cdef int observe(Transaction t, uint32_t tree, const uint8_t *k, size_t kn) except -1

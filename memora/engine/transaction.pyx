@@ -1,7 +1,7 @@
 """Transactions: one snapshot, private writes over it, one commit.
 
 A transaction announces its snapshot S at the start and reads nothing newer. What it writes goes into its overlay. A read-write
-transaction remembers every leaf it read; commit() validates them and raises SerializationError if one has changed since S.
+transaction remembers what it read (readset.pyx); commit() validates that and raises SerializationError if it no longer holds.
 Nothing is locked between two calls. After fork() it belongs to the parent only.
 
 READERS     Every read goes through page_at at S and copies what it returns; the announced word is compared with the one stored
@@ -13,7 +13,7 @@ from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memset
 from memora.engine.btree cimport find, value_bytes
 from memora.engine.codec cimport buf_free
-from memora.engine.commit cimport TreeRef, commit_all, read_roots
+from memora.engine.commit cimport commit_all, read_roots
 from memora.engine.delta cimport delta_once
 from memora.engine.extents cimport extent_bytes
 from memora.engine.frames cimport Look, page_at, still_there
@@ -22,7 +22,7 @@ from memora.engine.overlay cimport (Node, Overlay, overlay_act, overlay_below, o
                                     overlay_set, overlay_top, overlay_undo)
 from memora.engine.page cimport Entry, child_at, entry_at, search, value_at
 from memora.engine.procs cimport announce, announced, fork_epoch, withdraw
-from memora.engine.readset cimport ReadMark, read_back, read_mark, read_page
+from memora.engine.readset cimport Intent, ReadMark, TreeRef, read_absent, read_back, read_entry, read_free, read_mark
 from memora.engine.region cimport Region
 from memora.engine.status cimport error
 from memora.engine.sync cimport *
@@ -61,7 +61,7 @@ cdef class Transaction:
             self.region.give_back(<uint32_t>self.entry)
         if self.has_overlay:
             overlay_free(&self.o)
-        free(self.reads.page)
+        read_free(&self.reads)
         free(self.refs)
         free(self.ranges)
         free(self.scratch)
@@ -163,7 +163,7 @@ cdef class Transaction:
                 if n.op == MM_OP_DELETE or self.expired(n.expiry):
                     return 0
                 if n.op == MM_OP_DELTA:
-                    observe(self, tree, k, kn)      # what it makes of the value at S: read from now on
+                    looked_at(self, n)
                 v[0] = n.val
                 vn[0] = n.vn
                 expiry[0] = n.expiry
@@ -188,14 +188,20 @@ cdef class Transaction:
         if st == MM_MOVED:
             raise error(self.m, st, "reading")
         self.alive()
-        if not self.read_only and read_page(&self.reads, look.pgno):
-            raise MemoryError("transaction: no private memory")
+        if not self.read_only:
+            self.saw(st, look.pgno, slot, k, kn)
         if st == MM_ABSENT or self.expired(e.expiry):
             return 0
         v[0] = self.scratch
         vn[0] = size
         expiry[0] = e.expiry
         return 1
+
+    cdef int saw(self, int st, uint32_t pgno, uint32_t slot, const uint8_t *k, size_t kn) except -1:
+        """Put a key of the tree last asked for (ref) into the read set: found in a slot, or absent."""
+        if read_entry(&self.reads, self.last_ref, pgno, slot) if st == MM_FOUND else read_absent(&self.reads, self.last_ref, pgno, k, kn):
+            raise MemoryError("transaction: no private memory")
+        return 0
 
     cdef int c_get(self, uint32_t tree, const uint8_t *k, size_t kn, const uint8_t **v, size_t *vn) except -1:
         cdef uint64_t expiry
@@ -239,7 +245,7 @@ cdef class Transaction:
         if n != NULL and n.op:
             if n.op != MM_OP_DELETE and not self.expired(n.expiry):
                 if n.op == MM_OP_DELTA:
-                    observe(self, tree, k, kn)
+                    looked_at(self, n)
                 return 0
             self.c_write(tree, MM_OP_PUT, k, kn, v, vn, expiry)
             return 1
@@ -442,13 +448,20 @@ cdef class Transaction:
         SerializationError: what it read has changed; LockTimeout; RegionFull: nothing was written.
         """
         cdef uint64_t number = self.s
+        cdef Intent w
         self.check()
         if self.has_overlay and self.has_writes():
             self.alive()
-            if self.snapshot_isolation:
-                self.reads.n = 0
+            w.o = &self.o
+            w.refs = self.refs
+            w.n_refs = self.n_refs
+            w.reads = NULL if self.snapshot_isolation else &self.reads
+            w.s = self.s
+            w.now = self.wall()
+            w.entry = &self.m.snap[self.entry]
+            w.word = self.word
             try:
-                commit_all(self.region, &self.o, self.refs, self.n_refs, &self.reads, self.s, 1, self.timeout_ns, &number)
+                commit_all(self.region, &w, self.timeout_ns, &number)
             except BaseException:
                 if not self.region.closed:
                     self.finish()
@@ -540,7 +553,7 @@ cdef class Transaction:
 
 
 cdef int observe(Transaction t, uint32_t tree, const uint8_t *k, size_t kn) except -1:
-    """Put the leaf where the key would be at S into the read set."""
+    """Put what S has of a key into the read set."""
     cdef TreeRef *r = t.ref(tree)
     cdef Look look
     cdef uint32_t slot, tries
@@ -552,11 +565,18 @@ cdef int observe(Transaction t, uint32_t tree, const uint8_t *k, size_t kn) exce
         if st != MM_MOVED and still_there(&look):
             if st == MM_NO_TREE:
                 raise error(t.m, st, f"tree {tree}")
-            if read_page(&t.reads, look.pgno):
-                raise MemoryError("transaction: no private memory")
-            return 0
+            return t.saw(st, look.pgno, slot, k, kn)
         t.alive()
     raise error(t.m, MM_MOVED, "reading")
+
+
+cdef int looked_at(Transaction t, Node *n) except -1:
+    """A key with deltas is read: what it shows is what they make of the value at S, so that has to hold, or else it is a plain write."""
+    if not t.snapshot_isolation:
+        return observe(t, n.tree, n.key, n.kn)
+    if overlay_set(&t.o, n.tree, n.key, n.kn, MM_OP_PUT, n.val, n.vn, n.expiry):
+        raise MemoryError("transaction: no private memory")
+    return 0
 
 
 # ---- numbers taken (rowids.pyx)

@@ -39,5 +39,6 @@ cdef class TableScan(Op):
     cdef uint64_t epoch
     cdef int state
     cdef int64_t first, last
+    cdef uint8_t[8] end                # the key where the cursor stops
     cdef int bound(self, Expr e, bint is_low, bint is_open, int64_t *out) except -1
     cdef int begin(self) except -1

@@ -124,10 +124,15 @@ cdef class TableScan(Op):
             self.cursor = Cursor(self.context.transaction, self.tree)
             self.epoch = self.context.epoch
         if self.reverse:
+            rowid_key(self.first, self.end)
+            self.cursor.c_limit(self.end if self.first != LEAST else NULL, 8)
             if self.last == MOST:
                 return self.cursor.c_last()
             rowid_key(self.last + 1, key)
             return self.cursor.c_seek_before(key, 8)
+        if self.last != MOST:
+            rowid_key(self.last + 1, self.end)
+        self.cursor.c_limit(self.end if self.last != MOST else NULL, 8)
         if self.first == LEAST:
             return self.cursor.c_first()
         rowid_key(self.first, key)
@@ -136,7 +141,6 @@ cdef class TableScan(Op):
     cdef int next(self) except -1:
         cdef Cursor cursor
         cdef int found
-        cdef int64_t rowid
         if self.state == 1:
             cursor = self.cursor
             found = cursor.c_prev() if self.reverse else cursor.c_next()
@@ -149,11 +153,9 @@ cdef class TableScan(Op):
         if found:
             if cursor.kn != 8:
                 raise CorruptionError(f"tree {self.tree}: a rowid of {cursor.kn} bytes")
-            rowid = key_rowid(cursor.kp)
-            if rowid >= self.first if self.reverse else rowid <= self.last:
-                self.source.rowid = rowid
-                self.source.load(cursor.vp, cursor.vn)
-                return 1
+            self.source.rowid = key_rowid(cursor.kp)
+            self.source.load(cursor.vp, cursor.vn)
+            return 1
         self.state = 2
         return 0
 
@@ -390,15 +392,14 @@ cdef class IndexScan(Op):
             self.cursor = Cursor(self.context.transaction, self.tree)
             self.epoch = self.context.epoch
         if self.reverse:
+            self.cursor.c_limit(self.start.p if self.start.n else NULL, self.start.n)
             return self.cursor.c_seek_before(self.stop.p, self.stop.n) if self.stop.n else self.cursor.c_last()
+        self.cursor.c_limit(self.stop.p if self.stop.n else NULL, self.stop.n)
         return self.cursor.c_seek(self.start.p, self.start.n) if self.start.n else self.cursor.c_first()
 
     cdef int next(self) except -1:
         cdef Cursor cursor
         cdef int found
-        cdef Buf *end
-        cdef size_t m
-        cdef int r
         if self.state == 1:
             cursor = self.cursor
             found = cursor.c_prev() if self.reverse else cursor.c_next()
@@ -411,15 +412,6 @@ cdef class IndexScan(Op):
         if not found:
             self.state = 2
             return 0
-        end = &self.start if self.reverse else &self.stop
-        if end.n:
-            m = cursor.kn if cursor.kn < end.n else end.n
-            r = memcmp(cursor.kp, end.p, m)
-            if r == 0:
-                r = (cursor.kn > end.n) - (cursor.kn < end.n)
-            if r < 0 if self.reverse else r >= 0:
-                self.state = 2
-                return 0
         if self.primary:
             self.source.load(cursor.vp, cursor.vn)
         else:
