@@ -52,3 +52,25 @@ long step_child(int pid, const uint8_t *region, uint8_t *last, size_t n, size_t 
         if (end) return steps;
     }
 }
+
+/* Steps n instructions, or until the n_watch bytes at `watch` change (NULL: not looked at), or until the child stops itself.
+ * Returns the number of steps; *status as waitpid gave it last. -1: the child ended. */
+long step_some(int pid, long n, const uint8_t *watch, size_t n_watch, int *status) {
+    uint8_t seen[8192];
+    long steps = 0;
+    if (n_watch > sizeof(seen)) return -1;
+    if (watch) memcpy(seen, watch, n_watch);
+    while (steps < n) {
+        if (ptrace(PTRACE_SINGLESTEP, pid, 0, 0) || waitpid(pid, status, 0) != pid || !WIFSTOPPED(*status)) return -1;
+        steps++;
+        if (WSTOPSIG(*status) != SIGTRAP) break;
+        if (watch && memcmp(seen, watch, n_watch)) break;
+    }
+    return steps;
+}
+
+/* Lets the child run until it stops itself. 0, or -1: it ended. */
+int run_on(int pid, int *status) {
+    if (ptrace(PTRACE_CONT, pid, 0, 0) || waitpid(pid, status, 0) != pid || !WIFSTOPPED(*status)) return -1;
+    return 0;
+}

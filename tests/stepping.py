@@ -31,7 +31,7 @@ def build():
             path = Path(directory, "step.so")
             subprocess.run([*compiler, "-O2", "-shared", "-fPIC", "-o", path, Path(__file__).with_name("step.c")], check=True, timeout=100)
             build.library = ctypes.CDLL(str(path), use_errno=True)
-            build.library.step_child.restype = ctypes.c_long
+            build.library.step_child.restype = build.library.step_some.restype = ctypes.c_long
         finally:
             shutil.rmtree(directory)
     return build.library
@@ -75,10 +75,10 @@ class Stepper:
     An image that differs only in bodies of pages is judged every `body_every` times. After recovery, each `go_on_every`th commits once more.
     """
 
-    def __init__(self, store, sizes, trees, models, body_every=8, go_on_every=4, stop_at=10):
+    def __init__(self, store, sizes, trees, models, body_every=8, go_on_every=4, stop_at=10, region_dir=None, topic=None):
         from memora.engine import superblock
-        self.trees, self.models = trees, models
-        self.name = store.region.name
+        self.trees, self.models, self.topic = trees, models, topic
+        self.name, self.region_dir = store.region.name, region_dir
         self.geometry = superblock.geometry(sizes["max_bytes"], sizes["ring_bytes"], sizes["slots"], sizes["snaps"])
         self.frames = sizes["initial_bytes"] // 4096        # units below are frames; those above are compared whole
         self.base = tempfile.mkdtemp(dir="/dev/shm", prefix="memora-step-")
@@ -93,6 +93,7 @@ class Stepper:
         self.images = self.steps = 0
         self.states = set()             # (descriptor sealed, commit number) of the images
         self.bad = []
+        self.keep = None                # called with each image and the slots file beside it
         self.last = ctypes.create_string_buffer(self.size)
 
     def close(self):
@@ -104,7 +105,7 @@ class Stepper:
 
         def traced(out):
             from memora.engine.store import Store
-            store = Store.open("shm:" + self.name, create=False)
+            store = Store.open("shm:" + self.name, region_dir=self.region_dir, create=False)
             commit = work(store)
             libc = ctypes.CDLL(None)
             if libc.ptrace(0, 0, 0, 0):         # PTRACE_TRACEME
@@ -154,7 +155,10 @@ class Stepper:
             self.seen.add(fingerprint)
             self.images += 1
             counters.count("crash images")
-            self.judge(step, image, self.slots_path.read_bytes())
+            slots = self.slots_path.read_bytes()
+            self.judge(step, image, slots)
+            if self.keep is not None:
+                self.keep(image, slots)
         except BaseException as e:
             self.bad.append(f"step {step}: {type(e).__name__}: {e}")
         return len(self.bad) >= self.stop_at
@@ -176,14 +180,15 @@ class Stepper:
             self.expect(step, "recovered", store, (sealed or commit,))
             if self.images % self.go_on_every == 0:
                 txn = store.begin()
-                tree = next(t for t in self.trees if t in self.models[sealed or commit] and self.models[sealed or commit][t] is not None)
+                rows = self.models[sealed or commit]
+                tree = next((t for t in self.trees if t > 1 and rows.get(t) is not None), None) or txn.create_tree()
                 txn.put(tree, b"\0 goes on", b"x" * 2000)
                 txn.commit()
                 broken = store.check()
                 if broken:
                     self.bad.append(f"step {step}: after one more commit: {broken}")
                 _, found = dump(store, [tree])
-                wanted = sorted(dict(self.models[sealed or commit][tree], **{}).items() | {(b"\0 goes on", b"x" * 2000)})
+                wanted = sorted({*(rows.get(tree) or ()), (b"\0 goes on", b"x" * 2000)})
                 if found[tree] != wanted:
                     self.bad.append(f"step {step}: one more commit changed other rows")
         finally:
@@ -191,8 +196,105 @@ class Stepper:
 
     def expect(self, step, what, store, commits):
         commit, found = dump(store, self.trees)
+        if commit in commits:
+            self.models.setdefault(commit, found)
+        self.read_rings(step, what, store, commit, found)
         if commit not in commits or found != self.models.get(commit):
             self.bad.append(f"step {step}: {what}: commit {commit} (expected {commits}) shows " + difference(found, self.models.get(commit)))
+
+
+    def read_rings(self, step, what, store, commit, found):
+        """The log and the topic can be read from the oldest kept on, without a hole, and the log's last record tells what is in the trees."""
+        from memora import errors
+        from memora.engine import feed
+        try:
+            seen, last, reader = 1, None, feed.Feed(store.region, 1)
+            while True:
+                try:
+                    record = reader.read(0)
+                except errors.Lagged as lag:
+                    assert seen == 1, lag
+                    seen = lag.first_available - 1
+                    continue
+                if record is None:
+                    break
+                if record[0] != seen + 1:
+                    self.bad.append(f"step {step}: {what}: the feed goes from commit {seen} to {record[0]}")
+                seen, _, last = record
+            if seen != commit:
+                self.bad.append(f"step {step}: {what}: the feed ends at {seen}, the newest commit is {commit}")
+            elif last is not None:
+                told = {(tree, key): new for tree, op, key, new, _, _ in last if op == feed.PUT}
+                wrong = [k for (tree, k), new in told.items() if found.get(tree) is not None and dict(found[tree]).get(k) != new]
+                if wrong:
+                    self.bad.append(f"step {step}: {what}: the record of commit {commit} differs in {wrong[:3]}")
+            if self.topic is not None:
+                messages = feed.TopicReader(store.region, self.topic, 0)
+                number = messages.position
+                while (message := messages.read(0)) is not None:
+                    if message[0] != number or message[3] != message[3][:1] * len(message[3]):
+                        self.bad.append(f"step {step}: {what}: message {message[0]} where {number} was expected, {message[3][:30]}")
+                    number += 1
+        except Exception as e:
+            self.bad.append(f"step {step}: {what}: reading the rings: {type(e).__name__}: {e}")
+
+
+class Interrupted:
+    """A traced child that reads once each time it is asked, and is interrupted at instructions of the reader's choice.
+
+    read(store) returns a function; what that returns (bytes) is the outcome of one read. permitted: False where tracing is forbidden.
+    """
+
+    def __init__(self, spawn, store, read):
+        self.library = build()
+        name = "shm:" + store.region.name
+
+        def traced(out):
+            from memora.engine.store import Store
+            once = read(Store.open(name, create=False))
+            libc = ctypes.CDLL(None)
+            if libc.ptrace(0, 0, 0, 0):         # PTRACE_TRACEME
+                os._exit(77)
+            stop, me, kill = signal.SIGSTOP, os.getpid(), os.kill
+            while True:
+                kill(me, stop)
+                found = once()
+                kill(me, stop)
+                os.write(out, len(found).to_bytes(4, "little") + found)
+        self.child = spawn(traced)
+        _, status = os.waitpid(self.child.pid, 0)
+        self.permitted = not (os.WIFEXITED(status) and os.WEXITSTATUS(status) == 77)
+        if not self.permitted:
+            self.child.status = status
+            return
+        assert os.WIFSTOPPED(status), f"the child ended with status {status} before it read"
+        self.status = ctypes.c_int()
+        with open(Path(store.region.directory, "slots"), "r+b") as f:
+            self.slots = mmap.mmap(f.fileno(), 0)
+
+    def steps(self, n, watch=None):
+        """Up to n instructions; fewer if the watched part (first, last) of the slots file changes, or if the read is done."""
+        address = size = 0
+        if watch is not None:
+            first = ctypes.c_char.from_buffer(self.slots, watch[0])
+            address, size = ctypes.addressof(first), watch[1] - watch[0]
+            del first
+        done = self.library.step_some(self.child.pid, ctypes.c_long(n), ctypes.c_void_p(address), ctypes.c_size_t(size), ctypes.byref(self.status))
+        assert done >= 0, f"the traced child ended with status {self.status.value}"
+        return done
+
+    @property
+    def over(self):
+        """The read is done."""
+        return os.WSTOPSIG(self.status.value) == signal.SIGSTOP
+
+    def finish(self):
+        """Let the read end; its outcome. The next one may be begun."""
+        for _ in range(1 + (not self.over)):
+            assert self.library.run_on(self.child.pid, ctypes.byref(self.status)) == 0, f"the traced child ended with status {self.status.value}"
+        size = int.from_bytes(self.child.out.read(4), "little")
+        self.status.value = 0
+        return self.child.out.read(size)
 
 
 def difference(found, wanted):

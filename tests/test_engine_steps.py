@@ -2,13 +2,16 @@
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from counters import absent
-from stepping import Stepper, dump
+from counters import absent, count
+from stepping import DESC, U64, Stepper, dump
+
+from memora.engine.store import Store
 
 SIZES = {"max_bytes": 600 << 10, "ring_bytes": 16 << 10, "initial_bytes": 300 << 10, "slots": 8, "snaps": 16}
 
@@ -174,15 +177,13 @@ def step(stores, spawn, scene_of, check_bad=True, **options):
     expected = Plain(before)
     change(expected)
     models[commit + 1] = expected.result(scene)
-    stepper = Stepper(store, sizes, scene.trees, models, **options)
+    stepper = Stepper(store, sizes, scene.trees, models, topic=scene.topic, **options)
     try:
         def work(store):
             txn = store.begin()
             change(txn)
             return txn.commit
-        if not stepper.run(spawn, work):
-            absent("crash images", "tracing is not permitted here")
-            pytest.skip("tracing is not permitted here")
+        permitted(stepper.run(spawn, work))
     finally:
         stepper.close()
     print(f"{stepper.steps} steps, {stepper.images} images, {stepper.bodies} of bodies only; states {sorted(stepper.states)}")
@@ -237,6 +238,150 @@ def test_every_image_of_a_commit(stores, spawn, scene):
 @pytest.mark.parametrize("scene", LONG)
 def test_every_image_of_more_commits(stores, spawn, scene):
     step(stores, spawn, scene)
+
+
+# ---------------------------------------------------------------- SQL
+
+TABLE = ["CREATE TABLE t (a INTEGER PRIMARY KEY, b TEXT UNIQUE, c INT)", "CREATE INDEX t_c ON t (c)",
+         *(f"INSERT INTO t VALUES ({i}, 'text {i}', {i % 7})" for i in range(40))]
+STATEMENTS = {
+    "create table": [[], TABLE[:1]],
+    "create table and fill it": [[], TABLE[:20]],
+    "insert": [TABLE, ["INSERT INTO t VALUES (100, 'text 100', 3)"]],
+    "insert with a rowid": [TABLE, ["INSERT INTO t (b, c) VALUES ('one', 1), ('two', 2)"]],
+    "autoincrement": [["CREATE TABLE t (a INTEGER PRIMARY KEY AUTOINCREMENT, b TEXT)", "INSERT INTO t (b) VALUES ('x')"], ["INSERT INTO t (b) VALUES ('y')"]],
+    "create index": [TABLE, ["CREATE INDEX t_bc ON t (c, b)"]],
+    "update indexed": [TABLE, ["UPDATE t SET c = c + 1 WHERE a < 20"]],
+    "delete all": [TABLE, ["DELETE FROM t"]],
+    "add column": [TABLE, ["ALTER TABLE t ADD COLUMN d TEXT DEFAULT 'd'"]],
+    "drop index": [TABLE, ["DROP INDEX t_c"]],
+    "drop table": [TABLE, ["DROP TABLE t"]],
+}
+
+
+def step_statements(stores, spawn, name):
+    from memora.database import Database
+    before, statements = STATEMENTS[name]
+    sizes = {**SIZES, "max_bytes": 900 << 10, "initial_bytes": 440 << 10}
+    store = stores(**sizes)
+    db = Database(store, "test")
+    for sql in before:
+        db.execute(sql)
+    trees = [1, *range(16, 26)]
+    commit, found = dump(store, trees)
+    models = {commit: found}
+    stepper = Stepper(store, sizes, trees, models, body_every=16, go_on_every=8)
+
+    def work(store):
+        tx = Database(store, "test").transaction()
+        for sql in statements:
+            tx.execute(sql)
+        return tx._txn.commit
+    try:
+        permitted(stepper.run(spawn, work))
+    finally:
+        stepper.close()
+    print(f"{name}: {stepper.steps} steps, {stepper.images} images; states {sorted(stepper.states)}")
+    print(*stepper.bad, sep="\n")
+    assert stepper.bad == []
+    assert {(False, commit), (True, commit), (True, commit + 1), (False, commit + 1)} <= stepper.states
+    assert dump(store, trees) == (commit + 1, models[commit + 1])
+    assert models[commit + 1] != models[commit]
+
+
+def permitted(traced):
+    if not traced:
+        absent("crash images", "tracing is not permitted here")
+        pytest.skip("tracing is not permitted here")
+
+
+@pytest.mark.parametrize("name", ["create table"])
+def test_every_image_of_a_statement(stores, spawn, name):
+    step_statements(stores, spawn, name)
+
+
+@pytest.mark.long
+@pytest.mark.watchdog(600)
+@pytest.mark.parametrize("name", STATEMENTS)
+def test_every_image_of_more_statements(stores, spawn, name):
+    step_statements(stores, spawn, name)
+
+
+# ---------------------------------------------------------------- taking over
+
+def take_over(store):
+    """Whoever takes a tree's number takes the lock, and so rolls forward what a dead owner sealed."""
+    return store.begin().create_tree
+
+
+def step_take_over(spawn, store, sizes, trees, models, commit, keep=None, region_dir=None):
+    """Every image of the take-over from an owner that died with commit + 1 sealed."""
+    stepper = Stepper(store, sizes, trees, models, body_every=16, go_on_every=4, region_dir=region_dir)
+    stepper.keep = keep
+    try:
+        permitted(stepper.run(spawn, take_over))
+    finally:
+        stepper.close()
+    print(f"{stepper.steps} steps, {stepper.images} images; states {sorted(stepper.states)}")
+    print(*stepper.bad, sep="\n")
+    assert stepper.bad == []
+    assert (False, commit + 1) in stepper.states
+    assert dump(store, trees) == (commit + 1, models[commit + 1])
+    return stepper
+
+
+def killed_when_sealed(stores, spawn, scene_of, sizes=SIZES):
+    store = stores(**sizes)
+    scene = Scene(store, sizes)
+    change = scene_of(scene)
+    for grown in (True, False):             # room at hand, and nothing to recycle: the commit's own seal is the only one
+        txn = store.begin()
+        for i in range(60):
+            txn.put(scene.b, b"room-%04d" % i + b"." * 390, b"r" * 10) if grown else txn.delete(scene.b, b"room-%04d" % i + b"." * 390)
+        txn.commit()
+    scene.touch(40)
+    commit, before = dump(store, scene.trees)
+    expected = Plain(before)
+    change(expected)
+
+    def die(out):
+        own = stores.again(store)
+        txn = own.begin()
+        change(txn)
+        own.region.failpoint("sealed", signal.SIGKILL)
+        txn.commit()
+    assert spawn(die).wait() == signal.SIGKILL
+    count("kills")
+    assert dump(store, scene.trees) == (commit, before)     # nobody has taken over yet
+    return store, scene, commit, {commit: before, commit + 1: expected.result(scene)}
+
+
+@pytest.mark.parametrize("scene", [put, pytest.param(split_of_two_trees, marks=pytest.mark.long), pytest.param(large_value, marks=pytest.mark.long),
+                                   pytest.param(creation_and_drop, marks=pytest.mark.long), pytest.param(many_stores, marks=pytest.mark.long)])
+@pytest.mark.watchdog(600)
+def test_every_image_of_a_take_over_that_is_killed_and_taken_over(stores, spawn, tmp_path, scene):
+    """Killed in the commit, killed in the take-over, killed in the take-over of that: each image of both is judged."""
+    store, scene, commit, models = killed_when_sealed(stores, spawn, scene)
+    half = []
+
+    def keep(image, slots):
+        if U64.unpack_from(image, DESC)[0]:
+            half.append((image, slots))
+    first = step_take_over(spawn, store, SIZES, scene.trees, models, commit, keep)
+    assert {(True, commit), (True, commit + 1)} <= first.states
+    assert half, "no image of a take-over under way"
+    for n, (image, slots) in enumerate(half[::max(1, len(half) // 3)]):
+        folder = tmp_path / f"{n}" / f"memora-{os.getuid()}" / "copy"
+        folder.mkdir(parents=True, mode=0o700)
+        (folder / "region").write_bytes(image)
+        (folder / "slots").write_bytes(slots)
+        os.chmod(folder.parent, 0o700)
+        again = Store.open("shm:copy", region_dir=str(tmp_path / f"{n}"), create=False)
+        try:
+            step_take_over(spawn, again, SIZES, scene.trees, models, commit, region_dir=str(tmp_path / f"{n}"))
+            assert again.check() == []
+        finally:
+            again.close()
 
 
 # ---------------------------------------------------------------- seeded bugs

@@ -77,7 +77,8 @@ def counting(db, sql, params=(), change="UPDATE t SET n = n + 100 WHERE id = 1")
 
 
 def test_which_statements_are_deltas(db):
-    db.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, n INT, m REAL DEFAULT 0, u INT, c INT DEFAULT 1 CHECK (c > 0), s TEXT DEFAULT 0)")
+    db.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, n INT, m REAL DEFAULT 0, u INT, c INT DEFAULT 1 CHECK (c > 0), s TEXT DEFAULT 0,"
+               "g INT DEFAULT 0, v AS (g * 2) STORED)")
     db.execute("CREATE INDEX t_u ON t (u) WHERE s <> 'never'")
     db.execute("INSERT INTO t (id, n, u) VALUES (1, 0, 0), (2, 0, 0)")
     for sql, params in (("UPDATE t SET n = n + 1 WHERE id = 1", ()), ("UPDATE t SET n = n - ?, m = m + 0.5 WHERE rowid = ?", (3, 1)),
@@ -87,10 +88,11 @@ def test_which_statements_are_deltas(db):
     for sql in ("UPDATE t SET n = n + m WHERE id = 1", "UPDATE t SET n = m + 1 WHERE id = 1", "UPDATE t SET n = n * 2 WHERE id = 1",
                 "UPDATE t SET n = n + 1 WHERE id = 1 AND n >= 0", "UPDATE t SET n = n + 1 WHERE id <= 1", "UPDATE t SET n = n + 1 WHERE id = '1'",
                 "UPDATE t SET n = n + 1 WHERE id = 1 RETURNING n", "UPDATE t SET u = u + 1 WHERE id = 1", "UPDATE t SET c = c + 1 WHERE id = 1",
-                "UPDATE t SET s = s + 1 WHERE id = 1", "UPDATE t SET n = n + '1' WHERE id = 1", "UPDATE t SET id = id + 0 WHERE id = 1",
+                "UPDATE t SET s = s + 1 WHERE id = 1", "UPDATE t SET g = g + 1 WHERE id = 1", "UPDATE t SET n = n + '1' WHERE id = 1", "UPDATE t SET id = id + 0 WHERE id = 1",
                 "UPDATE t SET n = n + (SELECT max(n) FROM t) WHERE id = 1", "UPDATE t SET n = n + 1, n = n + 2 WHERE id = 1"):
         assert not counting(db, sql), sql
-    assert db.execute("SELECT n, m FROM t WHERE id = 1").fetchone() == (1 - 3 + 3 + 1 + 6 + 100 * 19, 0.5)
+    assert db.execute("SELECT n, m FROM t WHERE id = 1").fetchone() == (1 - 3 + 3 + 1 + 6 + 100 * 20, 0.5)
+    assert db.execute("SELECT g, v FROM t WHERE id = 1").fetchone() == (0, 0)
 
 
 def test_counting_and_other_changes_of_a_row_go_together(db):

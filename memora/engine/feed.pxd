@@ -23,6 +23,8 @@ cdef class TopicReader:
     cdef uint64_t next_seq
     cdef mm_control *control(self) except NULL
     cdef int gone(self) except -1
+    cdef const uint8_t *ring(self, const mm_control *c, uint64_t *size) except NULL
+    cdef int oldest(self, uint64_t *tail, uint64_t *seq) except -1
     cdef int locate(self) except -1
     cdef int has_next(self) noexcept
     cdef object take(self)

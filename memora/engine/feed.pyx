@@ -105,20 +105,28 @@ cdef class Feed:
         """Find the position of the commit after self.seen; Lagged if it is gone."""
         cdef mm_map *m = &self.region.m
         cdef mm_record r
-        cdef uint64_t tail, commit, head, s
+        cdef uint64_t tail, commit, head
         while True:
+            # the record itself says its number: tail_commit is another word than ring_tail, and a writer may have died between the two
             tail = mm_ld64(&m.hot.ring_tail)
-            commit = mm_ld64(&m.hot.tail_commit)
-            mm_fence_acq()
-            if mm_ld64(&m.hot.ring_tail) != tail:
-                continue
+            head = mm_ld64(&m.hot.ring_head)
+            if head == tail:
+                commit = mm_ld64(&m.hot.commit_seq) + 1
+                if mm_ld64(&m.hot.ring_head) != head or mm_ld64(&m.hot.ring_tail) != tail:
+                    continue
+            else:
+                ring_out(m.ring, m.ring_bytes, tail, &r, sizeof(r))
+                mm_fence_acq()
+                if mm_ld64(&m.hot.ring_tail) != tail:
+                    continue
+                if r.lsn != tail:
+                    raise errors.CorruptionError(f"the log's first record, at {tail}, is damaged: it says lsn {r.lsn}")
+                commit = r.commit
             if self.seen + 1 < commit:
                 missed = commit - self.seen - 1
                 self.seen = commit - 1
                 self.pos = tail
                 raise errors.Lagged(f"{missed} commits are gone from the log; the first available is {commit}", missed, commit)
-            s = mm_ld64(&m.hot.commit_seq)
-            head = mm_ld64(&m.hot.ring_head)
             self.pos = tail
             while self.pos < head and commit <= self.seen:
                 ring_out(m.ring, m.ring_bytes, self.pos, &r, sizeof(r))
@@ -273,7 +281,7 @@ cdef class TopicReader:
         elif position < 0 or position > mm_ld64(&c.head_seq):
             raise errors.ProgrammingError(f"position {position}: the next message is number {mm_ld64(&c.head_seq)}")
         elif position == 0:
-            self.next_seq = mm_ld64(&c.tail_seq)
+            self.oldest(&self.pos, &self.next_seq)
         else:
             self.next_seq = position
 
@@ -293,25 +301,43 @@ cdef class TopicReader:
             raise errors.OperationalError("the topic was dropped")
         return 0
 
-    cdef int locate(self) except -1:
-        cdef mm_map *m = &self.region.m
+    cdef const uint8_t *ring(self, const mm_control *c, uint64_t *size) except NULL:
+        size[0] = mm_ld64(&c.ring_bytes)
+        cdef const uint8_t *ring = extent_bytes(&self.region.m, <uint32_t>mm_ld64(&c.ring_granule), size[0])
+        if ring == NULL or size[0] < MM_GRANULE:
+            self.gone()
+            raise errors.CorruptionError(f"topic {self.t.tree}: its ring of {size[0]} bytes lies outside the region")
+        return ring
+
+    cdef int oldest(self, uint64_t *tail, uint64_t *seq) except -1:
+        """Position and number of the first message kept. The message itself says its number: tail_seq is another word than tail, and a
+        writer may have died between the two."""
         cdef mm_control *c = self.control()
         cdef mm_message h
-        cdef uint64_t tail, seq, head
-        cdef const uint8_t *ring = extent_bytes(m, <uint32_t>c.ring_granule, c.ring_bytes)
-        if ring == NULL:
-            self.gone()
-            raise errors.CorruptionError(f"topic {self.t.tree}: its ring lies outside the region")
+        cdef uint64_t head, size
+        cdef const uint8_t *ring = self.ring(c, &size)
         while True:
             self.gone()
-            tail = mm_ld64(&c.tail)
-            seq = mm_ld64(&c.tail_seq)
-            mm_fence_acq()
-            if mm_ld64(&c.tail) != tail or mm_ld64(&m.desc.state):
-                if mm_ld64(&c.tail) == tail and seq <= self.next_seq:
-                    pass            # a descriptor is in flight, but it has not moved this tail
-                else:
-                    continue
+            tail[0] = mm_ld64(&c.tail)
+            head = mm_ld64(&c.head)
+            if head == tail[0]:
+                seq[0] = mm_ld64(&c.head_seq)
+                if mm_ld64(&c.head) == head and mm_ld64(&c.tail) == tail[0]:
+                    return 0
+            else:
+                ring_out(ring, size, tail[0], &h, sizeof(h))
+                mm_fence_acq()
+                if mm_ld64(&c.tail) == tail[0]:
+                    seq[0] = h.seq
+                    return 0
+
+    cdef int locate(self) except -1:
+        cdef mm_control *c = self.control()
+        cdef mm_message h
+        cdef uint64_t tail = 0, seq = 0, head, size
+        cdef const uint8_t *ring = self.ring(c, &size)
+        while True:
+            self.oldest(&tail, &seq)
             if self.next_seq < seq:
                 missed = seq - self.next_seq
                 self.next_seq = seq
@@ -320,7 +346,7 @@ cdef class TopicReader:
             head = mm_ld64(&c.head)
             self.pos = tail
             while self.pos < head and seq < self.next_seq:
-                ring_out(ring, c.ring_bytes, self.pos, &h, sizeof(h))
+                ring_out(ring, size, self.pos, &h, sizeof(h))
                 mm_fence_acq()
                 if mm_ld64(&c.tail) > self.pos:
                     break
@@ -342,23 +368,23 @@ cdef class TopicReader:
         cdef mm_control *c = self.control()
         cdef mm_message h
         cdef const uint8_t *ring
-        cdef uint64_t s = mm_ld64(&m.hot.commit_seq)
+        cdef uint64_t s = mm_ld64(&m.hot.commit_seq), size
         if self.pos == <uint64_t>-1 or mm_ld64(&c.tail) > self.pos:
             self.locate()
-        ring = extent_bytes(m, <uint32_t>c.ring_granule, c.ring_bytes)
-        if ring == NULL or mm_ld64(&c.head) <= self.pos:
+        ring = self.ring(c, &size)
+        if mm_ld64(&c.head) <= self.pos:
             return None
-        ring_out(ring, c.ring_bytes, self.pos, &h, sizeof(h))
+        ring_out(ring, size, self.pos, &h, sizeof(h))
         mm_fence_acq()
         if mm_ld64(&c.tail) > self.pos:
             return None
         self.gone()
-        if h.len < sizeof(h) or h.len & 7 or h.len > c.ring_bytes or h.seq != self.next_seq or h.pad > h.len - sizeof(h):
+        if h.len < sizeof(h) or h.len & 7 or h.len > size or h.seq != self.next_seq or h.pad > h.len - sizeof(h):
             raise errors.CorruptionError(f"topic {self.t.tree}: the message at {self.pos} says number {h.seq}, expected {self.next_seq}")
         if h.commit > s:
             return None
         payload = PyBytes_FromStringAndSize(NULL, h.pad)
-        ring_out(ring, c.ring_bytes, self.pos + sizeof(h), PyBytes_AS_STRING(payload), h.pad)
+        ring_out(ring, size, self.pos + sizeof(h), PyBytes_AS_STRING(payload), h.pad)
         mm_fence_acq()
         if mm_ld64(&c.tail) > self.pos:     # sync point: commit.topic_room seals the new tail before anything is overwritten
             return None

@@ -17,7 +17,7 @@ from collections import OrderedDict
 
 from ..errors import (
     IntegrityError, NotSupportedError, OperationalError, ProgrammingError, SerializationError, SQLSyntaxError)
-from . import ast, ddl, dml, pragmas
+from . import alter, ast, ddl, dml, pragmas
 from .catalog import Schema
 from .compile import Compiler
 from .parser import is_blank, parse
@@ -328,10 +328,20 @@ class Session:
         return self._define(ddl.reindex)(*args)
 
     def _on_addcolumn(self, *args):
-        return self._define(ddl.add_column)(*args)
+        return self._define(alter.add_column)(*args)
+
+    def _on_dropcolumn(self, *args):
+        return self._define(alter.drop_column)(*args)
+
+    def _on_renamecolumn(self, *args):
+        return self._define(alter.rename_column)(*args)
 
     def _on_renametable(self, *args):
-        return self._define(ddl.rename_table)(*args)
+        return self._define(alter.rename_table)(*args)
+
+    def environment(self):
+        """What the running definition may look up, after what it changed."""
+        return Environment(self._current_schema(self._changing), self.functions, self.virtual, self)
 
     def schema_changed(self):
         """Called by a definition that changed the catalog: the transaction sees its own schema from here on."""
