@@ -278,16 +278,19 @@ def check(Region region not None) -> list:
                     w.say(f"page {pg} is neither in a tree nor free (pt {m.pt[pg]:#x}): leaked")
         # extents
         g = m.hot.xlimbo_head
-        seen = 0
+        seen = granules = 0
         while g:
             if extent_bytes(m, g, 0) == NULL or g in w.extents:
                 w.say(f"list of retired extents: {g} is in use or outside the region")
                 break
             w.extents[g] = (mm_extent_at(m, g).granules, "retired")
             seen += 1
+            granules += mm_extent_at(m, g).granules
             g = mm_extent_at(m, g).link
-        if seen != m.hot.xlimbo_count:
-            w.say(f"list of retired extents: {seen}; the count says {m.hot.xlimbo_count}")
+        if seen != m.hot.xlimbo_count or granules != m.hot.xlimbo_granules:
+            w.say(f"list of retired extents: {seen} of {granules} granules; the counts say {m.hot.xlimbo_count} of {m.hot.xlimbo_granules}")
+        if m.hot.pinned_todo > m.hot.pinned_count:
+            w.say(f"pinned list: {m.hot.pinned_todo} to be looked at of {m.hot.pinned_count}")
         # log
         pos = m.hot.ring_tail
         commit = m.hot.tail_commit

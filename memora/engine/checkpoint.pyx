@@ -347,7 +347,7 @@ def _begin(Region region):
         topics = _topics(region)
         take_lock(region, 60000000000)
         try:
-            t = Transaction(region, read_only=True)
+            t = Transaction(region, read_only=True, checkpoint=True)
             lsn = m.hot.ring_head
             next_tree = m.hot.next_tree
             heads = {tree: control_at(region, tree, granule).head_seq for tree, granule in topics}

@@ -17,8 +17,9 @@ BOUNDED     A tree with mm_control keeps its bytes under max_bytes in every comm
             passing over those whose visited bit is set and clearing it (a CLOCK over the leaves).
 SOURCE      Corbato, A Paging Experiment with the Multics System (1968), for the clock.
 """
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
+from memora.engine.budget cimport keep_budget
 from memora.engine.btree cimport Path, delete_at, drop_pages, find, locate, put_at, value_bytes
 from memora.engine.codec cimport Buf
 from memora.engine.delta cimport delta_apply
@@ -29,11 +30,12 @@ from memora.engine.growth cimport grow_for
 from memora.engine.layout cimport *
 from memora.engine.overlay cimport Action, Delta, Node, Overlay, overlay_first
 from memora.engine.page cimport Entry, entry_at, value_at
-from memora.engine.procs cimport lock_release, release_dead_snapshots
+from memora.engine.procs cimport lock_release, release_dead_snapshots, revoke_oldest
 from memora.engine.readset cimport Intent, TreeRef, validate
 from memora.engine.region cimport Region, take_lock
 from memora.engine.status cimport error
 from memora.engine.sync cimport *
+from memora.engine.turns cimport take_turn, wait_ticket
 from memora.engine.wal cimport log_room, log_shed, record_begin, record_op, record_write, ring_in, ring_out, seal_now
 
 from memora import errors
@@ -407,10 +409,14 @@ cdef int apply_message(mm_map *m, const TreeRef *t, const uint8_t *v, uint64_t v
 cdef int prepare(mm_map *m) noexcept nogil:
     """Step 2, and the buffer for step 4."""
     cdef uint64_t now
-    cdef int st = collect(m, 0)
+    cdef int st
+    m.n_scan = 0
+    st = collect(m, 0)
     mm_fail(m, MM_FP_LOCKED)
     if st == MM_OK:
         st = collect_extents(m, 0)
+    if st == MM_OK and m.n_scan:
+        st = keep_budget(m)
     if st == MM_OK:
         st = log_room(m)
     if st:
@@ -473,8 +479,11 @@ cdef int flush_log(Region r) except -1:
     return 0
 
 
-cdef int relieve(Region r, int st, uint64_t need, str doing) except -1:
-    """The lock is released and a commit was dropped with st for want of `need`: make it possible, or raise."""
+cdef int relieve(Region r, int st, uint64_t need, str doing, int64_t entry) except -1:
+    """The lock is released and a commit was dropped with st for want of `need`: make it possible, or raise.
+
+    entry: the committer's own snapshot, -1 = none.
+    """
     cdef mm_map *m = &r.m
     if r.closed:
         raise errors.ProgrammingError(f"region {r.name!r} was closed by another thread")
@@ -483,7 +492,7 @@ cdef int relieve(Region r, int st, uint64_t need, str doing) except -1:
     if st == MM_NEED_FRAMES or st == MM_NEED_EXTENT:
         r.busy += 1                     # close() by another thread waits
         try:
-            return make_room(r, st, need, doing)
+            return make_room(r, st, need, doing, entry)
         finally:
             r.busy -= 1
     if st == MM_TOO_BIG:
@@ -493,11 +502,11 @@ cdef int relieve(Region r, int st, uint64_t need, str doing) except -1:
     raise error(m, st, doing)
 
 
-cdef int make_room(Region r, int st, uint64_t need, str doing) except -1:
-    """Collect, and if that is not enough grow."""
+cdef int make_room(Region r, int st, uint64_t need, str doing, int64_t entry) except -1:
+    """Collect, and if that is not enough grow; where that is not possible revoke the oldest snapshot, and the commit tries again."""
     cdef mm_map *m = &r.m
     cdef uint64_t before = m.hot.free_count, before_x = m.hot.x_free, units = m.hot.n_units
-    if clear_up(r, st, 2 * m.ring_bytes, doing) == MM_FOUND:
+    if clear_up(r, st, 2 * m.ring_bytes, doing, -2) == MM_FOUND:
         return 0
     if st == MM_NEED_EXTENT and m.hot.x_free > before_x and has_block(m, need):
         return 0
@@ -506,8 +515,10 @@ cdef int make_room(Region r, int st, uint64_t need, str doing) except -1:
     try:
         return grow_for(r, st, need, units)
     except errors.RegionFull:
-        if st == MM_NEED_EXTENT and clear_up(r, st, 0, doing) == MM_FOUND:
+        if st == MM_NEED_EXTENT and clear_up(r, st, 0, doing, -2) == MM_FOUND:
             return 0                    # the log of large values was in the way
+        if clear_up(r, st, 0, doing, entry) == MM_FOUND:
+            return 0                    # a snapshot was
         raise
 
 
@@ -520,25 +531,31 @@ cdef int has_block(const mm_map *m, uint64_t granules) noexcept nogil:
     return 0
 
 
-cdef int clear_up(Region r, int st, uint64_t limit, str doing) except -1:
+cdef int clear_up(Region r, int st, uint64_t limit, str doing, int64_t spare) except -1:
     """Recycle all that nobody needs. If extents are lacking, records of the log go, too, until `limit` bytes of them lie in extents.
 
-    MM_FOUND: such records went; else MM_ABSENT.
+    spare: -2, or the oldest snapshot but this entry (-1: none) is revoked before. MM_FOUND: one was, or such records went; else MM_ABSENT.
     """
     cdef mm_map *m = &r.m
-    cdef int st2, shed = MM_ABSENT
+    cdef int st2, shed = MM_ABSENT, revoked = MM_ABSENT
     take_lock(r, 60000000000)
-    release_dead_snapshots(m)
+    m.hot.lock_doing = MM_DOING_COLLECT
+    if spare == -2:
+        release_dead_snapshots(m)
+    else:
+        revoked = revoke_oldest(m, spare, 1)
     st2 = collect(m, 1)
     if st2 == MM_OK and st == MM_NEED_EXTENT:
         shed = log_shed(m, limit)
         st2 = shed if shed != MM_FOUND and shed != MM_ABSENT else MM_OK
     if st2 == MM_OK:
         st2 = collect_extents(m, 1)
+    if st2 == MM_OK and m.n_scan:
+        st2 = keep_budget(m)
     lock_release(m)
     if st2:
         raise error(m, st2, doing)
-    return shed
+    return shed if revoked == MM_ABSENT else revoked
 
 
 cdef int build_one(mm_map *m, const TreeRef *t, uint8_t op, const uint8_t *k, size_t kn, const uint8_t *v, uint64_t vn,
@@ -546,6 +563,7 @@ cdef int build_one(mm_map *m, const TreeRef *t, uint8_t op, const uint8_t *k, si
     cdef int st
     m.need = 0
     m.only_removes = op == MM_OP_DELETE
+    m.hot.lock_doing = (t.tree << 8) | op
     if op == MM_OP_MESSAGE:
         st = topic_room(m, t, (sizeof(mm_message) + vn + 7) & ~<uint64_t>7)
         if st:
@@ -583,6 +601,8 @@ cdef int commit_one(Region r, const TreeRef *t, uint8_t op, const uint8_t *k, si
     cdef uint64_t need
     while True:
         take_lock(r, timeout_ns)
+        if mm_ld64r(&m.hot.ticket):
+            wait_ticket(r, timeout_ns, 0, 0)
         if vn > 65536:
             r.busy += 1                 # close() by another thread waits
             with nogil:
@@ -601,7 +621,7 @@ cdef int commit_one(Region r, const TreeRef *t, uint8_t op, const uint8_t *k, si
             return MM_FOUND if had else MM_ABSENT
         if st == MM_ABSENT or st == MM_EXISTS:
             return st
-        relieve(r, st, need, "commit")
+        relieve(r, st, need, "commit", -1)
 
 
 cdef int commit_delta(Region r, const TreeRef *t, const uint8_t *k, size_t kn, Delta *d, uint64_t timeout_ns, Buf *result, uint64_t *commit) except -1:
@@ -611,6 +631,8 @@ cdef int commit_delta(Region r, const TreeRef *t, const uint8_t *k, size_t kn, D
     cdef uint64_t need
     while True:
         take_lock(r, timeout_ns)
+        if mm_ld64r(&m.hot.ticket):
+            wait_ticket(r, timeout_ns, 0, 0)
         st = build_one(m, t, MM_OP_DELTA, k, kn, <const uint8_t *>d, 0, 0, &had)
         if st == MM_OK and m.work[0].n <= result.cap - result.n:
             memcpy(result.p + result.n, m.work[0].p, m.work[0].n)
@@ -623,7 +645,7 @@ cdef int commit_delta(Region r, const TreeRef *t, const uint8_t *k, size_t kn, D
             return MM_OK
         if st == MM_CONFLICT:
             return st
-        relieve(r, st, need, "commit")
+        relieve(r, st, need, "commit", -1)
 
 
 cdef TreeRef *ref_of(TreeRef *refs, uint32_t n, uint32_t tree) noexcept nogil:
@@ -644,10 +666,11 @@ cdef int build_all(mm_map *m, const Intent *w) noexcept nogil:
     cdef uint32_t i, j
     cdef uint64_t bytes
     cdef int st, had
+    m.hot.lock_doing = ((o.n + o.n_action) << 8) | MM_DOING_TRANSACTION
     st = validate(m, w)
     if st:
         return st
-    if m.hot.schema_seq > w.s:
+    if w.schema and m.hot.schema_seq > w.s:
         return MM_CONFLICT
     mm_fail(m, MM_FP_VALIDATED)
     m.need = 0
@@ -714,15 +737,18 @@ cdef int build_all(mm_map *m, const Intent *w) noexcept nogil:
     return st
 
 
-cdef int commit_all(Region r, const Intent *w, uint64_t timeout_ns, uint64_t *commit) except -1:
-    """Commit a transaction's overlay; commit[0] = its number. Raises SerializationError when what it read has changed."""
+cdef int commit_all(Region r, const Intent *w, uint64_t timeout_ns, uint64_t *commit, uint64_t ticket) except -1:
+    """Commit a transaction's overlay; commit[0] = its number. Raises SerializationError when what it read has changed.
+
+    ticket: its own, 0 = none.
+    """
     cdef mm_map *m = &r.m
     cdef Overlay *o = w.o
     cdef int st
     cdef uint32_t i
     cdef uint64_t need
     while True:
-        take_lock(r, timeout_ns)
+        take_turn(r, timeout_ns, ticket)
         if o.n + o.n_action > 64 or o.data_bytes > 65536 or w.reads != NULL and w.reads.n > 1024:
             r.busy += 1                 # close() by another thread waits
             with nogil:
@@ -743,6 +769,6 @@ cdef int commit_all(Region r, const Intent *w, uint64_t timeout_ns, uint64_t *co
                 ref_of(w.refs, w.n_refs, o.action[i].tree).root = 0
         if st == MM_CONFLICT and m.me < m.n_slots:
             m.slot[m.me].conflicts += 1
-        relieve(r, st, need, "commit")
+        relieve(r, st, need, "commit", w.entry - m.snap)
     wake(m)
     return 0

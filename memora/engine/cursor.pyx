@@ -70,7 +70,7 @@ cdef class Cursor:
         cdef mm_frame *p
         while True:
             if tries > TRIES or level >= MM_MAX_DEPTH:
-                raise error(t.m, MM_MOVED, "scan")
+                lost(t, "scan")
             st = page_at(t.m, t.s, pgno, &look)
             if st == MM_OK:
                 memcpy(self.page, look.page, MM_UNIT)       # judged before it is interpreted
@@ -178,7 +178,7 @@ cdef class Cursor:
                             break
                     t.alive()
                 else:
-                    raise error(t.m, MM_MOVED, "scan")
+                    lost(t, "scan")
                 if child:
                     self.idx[level] += d
                     break
@@ -200,14 +200,14 @@ cdef class Cursor:
         cdef void *q
         cdef Transaction t = self.transaction
         if entry_at(<mm_frame *>self.page, self.at, self.keybuf, &e):
-            raise error(t.m, MM_MOVED, "scan: a cell leaves its page")
+            lost(t, "scan: a cell leaves its page")
         self.base_kn = e.kn
         if e.lk:
             if e.lk > MM_KEY_MAX or e.lk <= MM_KEY_INLINE:
-                raise error(t.m, MM_MOVED, "scan: a key's length is damaged")
+                lost(t, "scan: a key's length is damaged")
             rest = extent_bytes(t.m, e.lg, e.lk - MM_KEY_INLINE)
             if rest == NULL:
-                raise error(t.m, MM_MOVED, "scan: a key leaves the region")
+                lost(t, "scan: a key leaves the region")
             if e.lk > self.cap_key:
                 q = realloc(self.keybuf, e.lk)
                 if q == NULL:
@@ -272,7 +272,7 @@ cdef class Cursor:
                 self.node = step_node(n, self.tree, d, t.o.head)
                 continue
             if value_at(<mm_frame *>self.page, self.at, &e) or value_bytes(t.m, &e, &p, &size):
-                raise error(t.m, MM_MOVED, "scan: a value leaves its page or the region")
+                lost(t, "scan: a value leaves its page or the region")
             if t.expired(e.expiry):
                 self.base_step(d)
                 continue
@@ -416,6 +416,12 @@ cdef class Cursor:
     def expiry_ns(self) -> int:
         """Wall clock in ns at which the entry is gone, 0 = never."""
         return self.expiry
+
+
+cdef int lost(Transaction t, str doing) except -1:
+    """What was read makes no sense: the snapshot was revoked, or the region is damaged."""
+    t.alive()
+    raise error(t.m, MM_MOVED, doing)
 
 
 cdef inline Node *step_node(Node *n, uint32_t tree, int d, Node *head) noexcept nogil:

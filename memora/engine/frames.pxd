@@ -22,6 +22,7 @@ cdef int free_page(mm_map *m, uint32_t pgno) noexcept nogil
 cdef void finish(mm_map *m) noexcept nogil
 cdef int collect(mm_map *m, int forced) noexcept nogil
 cdef uint32_t reserve(const mm_map *m) noexcept nogil
+cdef int reserve_low(const mm_map *m) noexcept nogil
 cdef void scan_snapshots(mm_map *m) noexcept nogil
 cdef int needed(const mm_map *m, uint64_t made, uint64_t retired) noexcept nogil
 cdef uint64_t published_units(mm_map *m, uint64_t wanted) noexcept nogil

@@ -44,6 +44,10 @@ cdef extern from "csrc/layout.h" nogil:
     const uint64_t MM_SNAP_IDLE
     const uint64_t MM_SNAP_ACTIVE
     const uint64_t MM_SNAP_REVOKED
+    const uint64_t MM_SINCE_CHECKPOINT
+    const uint64_t MM_TICKET_ENTRY
+    const uint32_t MM_TICKET_SHIFT
+    uint64_t MM_SLOTS_BYTES(uint64_t n_slots, uint64_t n_snaps) noexcept
     const char *MM_MAGIC
     enum:
         MM_KIND_FREE
@@ -64,6 +68,11 @@ cdef extern from "csrc/layout.h" nogil:
         MM_OP_EXPIRE
         MM_OP_INSERT
         MM_OP_DELTA
+    enum:
+        MM_DOING_TRANSACTION
+        MM_DOING_GROW
+        MM_DOING_COLLECT
+        MM_DOING_TICKET
     enum:
         MM_SLOT_FREE
         MM_SLOT_LIVE
@@ -118,13 +127,22 @@ cdef extern from "csrc/layout.h" nogil:
         uint64_t file_dev, file_ino
         uint64_t created_ns
         uint32_t n_slots, n_snaps
+        uint64_t snapshot_bytes
+        uint64_t snapshot_age_ns
         uint32_t crc
         uint32_t clean
     ctypedef struct mm_hot:
         uint64_t commit_seq
         uint32_t lock
-        uint32_t lock_pad
+        uint32_t lock_doing
         uint64_t lock_since_ns
+        uint64_t ticket
+        uint64_t ticket_last
+        uint64_t ticket_since_ns
+        uint64_t ticket_deadline_ns
+        uint64_t ticket_want_ns
+        uint32_t ticket_event
+        uint32_t ticket_sleepers
         uint64_t gc_floor
         uint64_t ring_head, ring_tail
         uint64_t tail_commit
@@ -158,6 +176,9 @@ cdef extern from "csrc/layout.h" nogil:
         uint64_t pinned_floor
         uint64_t evictions, expirations
         uint64_t xfree[32]
+        uint64_t pinned_todo
+        uint64_t xlimbo_granules
+        uint64_t revoked
     ctypedef struct mm_store:
         uint64_t off
         uint64_t val
@@ -296,6 +317,7 @@ cdef extern from "csrc/layout.h" nogil:
         mm_slot *slot
         uint64_t *snap
         uint64_t *owner
+        uint64_t *since
         mm_reserve *reserve
         uint32_t me, me_gen
         uint32_t fork_epoch

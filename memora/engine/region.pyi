@@ -27,6 +27,8 @@ class Region:
         kind: str = "shm",
         mode: int = 0o600,
         group: str | int | None = None,
+        snapshot_bytes: int | None = None,
+        snapshot_age_s: float = 0.0,
     ) -> "Region": ...
     @staticmethod
     def memory(
@@ -35,6 +37,8 @@ class Region:
         slots: int = 64,
         snaps: int = 1024,
         initial_bytes: int | None = None,
+        snapshot_bytes: int | None = None,
+        snapshot_age_s: float = 0.0,
     ) -> "Region": ...
     @staticmethod
     def attach(

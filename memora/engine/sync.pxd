@@ -28,6 +28,7 @@ cdef extern from "csrc/sync.h" nogil:
     int mm_futex_wait(void *, uint32_t, uint64_t) noexcept
     long mm_futex_wake(void *, int) noexcept
     uint64_t mm_mono_ns() noexcept
+    uint64_t mm_coarse_ns() noexcept
     uint64_t mm_wall_ns() noexcept
     void *mm_life_hold(const char *, int64_t, int, int) noexcept
     int mm_life_held(int, uint64_t, uint64_t, int64_t) noexcept

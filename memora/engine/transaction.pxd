@@ -29,6 +29,7 @@ cdef class Transaction:
     cdef readonly bint read_only
     cdef readonly bint closed
     cdef bint snapshot_isolation
+    cdef bint on_schema
     cdef ReadSet reads
     cdef TreeRef *refs
     cdef uint32_t n_refs, cap_refs, last_ref
@@ -37,12 +38,16 @@ cdef class Transaction:
     cdef Buf work               # result of a delta
     cdef list marks
     cdef public uint64_t timeout_ns
+    cdef uint64_t ticket        # the one it took, 0 = none; it may be lost by now
+    cdef bint said              # its process's `what` is its own
     cdef uint64_t writes        # moves with every write: cursors notice
     cdef Range *ranges
     cdef uint32_t n_ranges, cap_ranges
     cdef readonly uint64_t reservations     # how often numbers were taken
 
     cdef int finish(self) except -1
+    cdef int let_go(self) except -1
+    cpdef say(self, bytes what)
     cdef int check(self) except -1
     cdef int writable(self) except -1
     cdef int alive(self) except -1

@@ -2,11 +2,13 @@
 
 A transaction announces its snapshot S at the start and reads nothing newer. What it writes goes into its overlay. A read-write
 transaction remembers what it read (readset.pyx); commit() validates that and raises SerializationError if it no longer holds.
-Nothing is locked between two calls. After fork() it belongs to the parent only.
+Nothing is locked between two calls, unless it holds the ticket (immediate): then no other commit comes before its own. After fork() it
+belongs to the parent only.
 
 READERS     Every read goes through page_at at S and copies what it returns; the announced word is compared with the one stored
             before anything read is handed out: another value means that the snapshot was revoked (SnapshotTooOld).
 """
+cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int32_t, int64_t
 from libc.stdlib cimport free, malloc, realloc
@@ -21,28 +23,44 @@ from memora.engine.layout cimport *
 from memora.engine.overlay cimport (Node, Overlay, overlay_act, overlay_below, overlay_ceil, overlay_delta, overlay_find, overlay_free, overlay_init,
                                     overlay_set, overlay_top, overlay_undo)
 from memora.engine.page cimport Entry, child_at, entry_at, search, value_at
-from memora.engine.procs cimport announce, announced, fork_epoch, withdraw
+from memora.engine.procs cimport announce, announced, fork_epoch, lock_release, ticket_release, withdraw
 from memora.engine.readset cimport Intent, ReadMark, TreeRef, read_absent, read_back, read_entry, read_free, read_mark
 from memora.engine.region cimport Region
 from memora.engine.status cimport error
 from memora.engine.sync cimport *
+from memora.engine.turns cimport enter
 
 from memora import errors
 
 cdef enum:
     TRIES = 100000
+    WHAT = 199                  # bytes of mm_slot.what before its zero
 
 
+@cython.no_gc_clear              # __dealloc__ needs the region: the collector must not take it away before
 cdef class Transaction:
     """A transaction of the engine. Made by Store.begin()."""
 
-    def __cinit__(self, Region region not None, *, bint read_only=False, bint snapshot=False, double timeout_s=5.0):
+    def __cinit__(self, Region region not None, *, bint read_only=False, bint snapshot=False, double timeout_s=5.0, bint immediate=False,
+                  bint checkpoint=False, bint wait=True):
         self.closed = True              # until there is a snapshot that __dealloc__ must withdraw
         self.region = region
         self.m = &region.m
         region.use()
+        self.timeout_ns = <uint64_t>(timeout_s * 1e9)
         self.entry = region.snapshot_entry()
-        self.s = announce(self.m, <uint32_t>self.entry)
+        if immediate:
+            try:
+                self.ticket = enter(region, <uint32_t>self.entry, self.timeout_ns if wait else 0, self.timeout_ns // 2)
+            except BaseException:
+                if not region.closed:
+                    region.give_back(<uint32_t>self.entry)
+                raise
+        self.s = announce(self.m, <uint32_t>self.entry, MM_SINCE_CHECKPOINT if checkpoint else 0)
+        if immediate:
+            lock_release(self.m)        # S is the newest commit, and stays it while the ticket stands
+            if self.s == ~<uint64_t>0:
+                ticket_release(self.m, self.ticket)
         if self.s == ~<uint64_t>0:
             region.give_back(<uint32_t>self.entry)
             raise errors.CorruptionError(f"region {region.name!r}: versions before commit {self.m.hot.gc_floor} may be gone, "
@@ -51,14 +69,11 @@ cdef class Transaction:
         self.epoch = region.epoch
         self.read_only = read_only
         self.snapshot_isolation = snapshot
-        self.timeout_ns = <uint64_t>(timeout_s * 1e9)
         self.closed = False
 
     def __dealloc__(self):
         if self.m != NULL and not self.closed and not self.region.closed and self.epoch == fork_epoch():
-            give_up(self)
-            withdraw(self.m, <uint32_t>self.entry)
-            self.region.give_back(<uint32_t>self.entry)
+            self.let_go()
         if self.has_overlay:
             overlay_free(&self.o)
         read_free(&self.reads)
@@ -126,6 +141,7 @@ cdef class Transaction:
                 break
             self.alive()
         if st:
+            self.alive()
             raise error(self.m, st, f"tree {tree}")
         self.last_ref = self.n_refs
         self.n_refs += 1
@@ -432,11 +448,38 @@ cdef class Transaction:
             raise errors.ProgrammingError(f"no savepoint {savepoint}")
         del self.marks[savepoint:]
 
+    cdef int let_go(self) except -1:
+        """Give back what the region keeps for this transaction: the ticket, the snapshot, the word of what it does."""
+        give_up(self)
+        if self.ticket:
+            ticket_release(self.m, self.ticket)
+            if self.region.ticket == self.ticket:
+                self.region.ticket = 0
+        if self.said and self.m.me < self.m.n_slots:
+            self.m.slot[self.m.me].what[0] = 0
+        withdraw(self.m, <uint32_t>self.entry)
+        return self.region.give_back(<uint32_t>self.entry)
+
+    cpdef say(self, bytes what):
+        """Tell the other processes what this one does (UTF-8, cut to 199 bytes), until the transaction ends. For messages and lists."""
+        cdef char *to
+        cdef size_t n = PyBytes_GET_SIZE(what)
+        if self.m.me < self.m.n_slots and not self.closed:
+            to = self.m.slot[self.m.me].what
+            n = n if n < WHAT else WHAT
+            memcpy(to, PyBytes_AS_STRING(what), n)
+            to[n] = 0
+            self.said = True
+
+    @property
+    def ticket_held(self) -> bool:
+        """Does it hold the ticket: no other commit comes before its own? Lost past the deadline, if somebody waits."""
+        self.check()
+        return self.ticket != 0 and mm_ld64(&self.m.hot.ticket) == self.ticket
+
     cdef int finish(self) except -1:
         self.closed = True
-        give_up(self)
-        withdraw(self.m, <uint32_t>self.entry)
-        self.region.give_back(<uint32_t>self.entry)
+        self.let_go()
         if self.has_overlay:
             overlay_free(&self.o)
             self.has_overlay = False
@@ -445,7 +488,7 @@ cdef class Transaction:
     def commit(self) -> int:
         """Make the writes one commit and return its number (the snapshot's, if nothing was written). The transaction is closed.
 
-        SerializationError: what it read has changed; LockTimeout; RegionFull: nothing was written.
+        SerializationError: what it read has changed; LockTimeout; RegionFull; SnapshotTooOld: nothing was written.
         """
         cdef uint64_t number = self.s
         cdef Intent w
@@ -457,15 +500,20 @@ cdef class Transaction:
             w.n_refs = self.n_refs
             w.reads = NULL if self.snapshot_isolation else &self.reads
             w.s = self.s
+            w.schema = self.on_schema
             w.now = self.wall()
             w.entry = &self.m.snap[self.entry]
             w.word = self.word
             try:
-                commit_all(self.region, &w, self.timeout_ns, &number)
-            except BaseException:
+                commit_all(self.region, &w, self.timeout_ns, &number, self.ticket)
+            except BaseException as e:
+                lost = self.ticket and not self.region.closed and mm_ld64(&self.m.hot.ticket) != self.ticket
                 if not self.region.closed:
                     self.finish()
                 self.closed = True
+                if lost and isinstance(e, errors.SerializationError):
+                    raise errors.SerializationError(f"{e}. Its ticket was lost: {self.timeout_ns / 2e9:g} s (half the timeout) had passed, "
+                                                    "and others waited") from None
                 raise
             if self.region.after_commit is not None:
                 self.finish()
@@ -518,6 +566,10 @@ cdef class Transaction:
             return newest
         # the newest change is not seen here: nothing that is cached by a version may be used
         return -2 - (<int64_t>self.s << 20)
+
+    def rest_on_schema(self):
+        """What is written from here on rests on the whole catalog at S: the commit is a conflict if it has changed since."""
+        self.on_schema = True
 
     @property
     def store_now_ns(self) -> int:

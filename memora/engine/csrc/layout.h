@@ -16,7 +16,8 @@
  * SLOTS FILE (writable also for read-only clients; byte n of the file is locked while the process of slot n lives)
  *   0        mm_slots_head
  *   4096     mm_slot[n_slots], 256 bytes each
- *   ..       u64 snapshot words[n_snaps] (MM_SNAP_*), then u64 owners[n_snaps] = slot << 32 | slot generation
+ *   ..       u64 snapshot words[n_snaps] (MM_SNAP_*), then u64 owners[n_snaps] = slot << 32 | slot generation,
+ *            then u64 since[n_snaps] = monotonic clock when it was announced (coarse), MM_SINCE_CHECKPOINT
  *   ..       mm_reserve[n_snaps]
  */
 #ifndef MEMORA_LAYOUT_H
@@ -70,17 +71,26 @@ typedef struct {
     uint64_t file_dev, file_ino;/* of the -lock file of a file database, else 0 */
     uint64_t created_ns;        /* wall clock */
     uint32_t n_slots, n_snaps;
+    uint64_t snapshot_bytes;    /* old versions that snapshots may keep from being recycled, before the oldest is revoked */
+    uint64_t snapshot_age_ns;   /* how long a snapshot may stand while others commit, 0 = no limit */
     uint32_t crc;               /* crc32c of the bytes before it */
     uint32_t clean;             /* 1: closed cleanly after a checkpoint. Changes under the commit lock. */
 } mm_super;
-_Static_assert(sizeof(mm_super) == 176, "mm_super");
-_Static_assert(offsetof(mm_super, crc) == 168, "mm_super.crc");
+_Static_assert(sizeof(mm_super) == 192, "mm_super");
+_Static_assert(offsetof(mm_super, crc) == 184, "mm_super.crc");
 
 typedef struct {
     _Alignas(128) uint64_t commit_seq;      /* newest published commit */
     _Alignas(128) uint32_t lock;            /* 0, or MM_LOCK_*: changed by compare-and-swap */
-    uint32_t lock_pad;
-    uint64_t lock_since_ns;                 /* loose: monotonic time of taking, for messages */
+    uint32_t lock_doing;                    /* loose, for messages: MM_OP_* or MM_DOING_*, tree or number of changes << 8; 0 = not said */
+    uint64_t lock_since_ns;                 /* loose, for messages: monotonic clock when a waiter first missed this owner's release, 0 = none did */
+    uint64_t ticket;                        /* loose: 0, or number << 20 | snapshot entry of the holder. Set under the lock, else by compare-and-swap */
+    uint64_t ticket_last;                   /* loose: newest number given; under the lock */
+    uint64_t ticket_since_ns;               /* loose: monotonic clock, under the lock, as the next */
+    uint64_t ticket_deadline_ns;            /* loose */
+    uint64_t ticket_want_ns;                /* loose: when somebody last found it in the way */
+    uint32_t ticket_event;                  /* loose: futex, raised when a ticket is given back if somebody sleeps */
+    uint32_t ticket_sleepers;               /* loose */
     _Alignas(128) uint64_t gc_floor;        /* loose: >= the retirement of every frame and extent ever unlinked */
     _Alignas(128) uint64_t ring_head, ring_tail;     /* byte positions in the log since the beginning; [tail, head) is whole */
     uint64_t tail_commit;                   /* first commit in [tail, head) */
@@ -114,6 +124,9 @@ typedef struct {
     uint64_t pinned_floor;                  /* oldest snapshot when the pinned list was last looked at */
     uint64_t evictions, expirations;
     uint64_t xfree[MM_X_ORDERS];            /* first granule of a free block of 2^i granules, 0 = none */
+    uint64_t pinned_todo;                   /* frames at the head of the pinned list that were not looked at since the oldest snapshot changed */
+    uint64_t xlimbo_granules;               /* granules of the retired extents */
+    uint64_t revoked;                       /* loose, under the lock: snapshots revoked so far */
 } mm_hot;
 _Static_assert(sizeof(mm_hot) <= 4096, "mm_hot");
 
@@ -285,6 +298,15 @@ _Static_assert(sizeof(mm_reserve) == 32, "mm_reserve");
 #define MM_SNAP_IDLE 1ull       /* owned, no snapshot announced */
 #define MM_SNAP_ACTIVE 2ull
 #define MM_SNAP_REVOKED 3ull
+#define MM_SINCE_CHECKPOINT 0x8000000000000000ull   /* in since: a checkpoint's, revoked only when nothing else is left */
+#define MM_SLOTS_BYTES(n_slots, n_snaps) (4096 + (uint64_t)(n_slots) * sizeof(mm_slot) + (uint64_t)(n_snaps) * (24 + sizeof(mm_reserve)))
+
+/* hot.ticket */
+#define MM_TICKET_ENTRY 0xfffffull
+#define MM_TICKET_SHIFT 20
+
+/* hot.lock_doing beside MM_OP_*: what is no change of one key. */
+enum { MM_DOING_TRANSACTION = 64, MM_DOING_GROW = 65, MM_DOING_COLLECT = 66, MM_DOING_TICKET = 67 };
 
 /* What kernels return; faces turn it into exceptions (status.pyx). */
 enum { MM_OK = 0, MM_FOUND = 1, MM_ABSENT = 2, MM_EXISTS = 3, MM_MOVED = 4, MM_TOO_OLD = 5, MM_CONFLICT = 6, MM_NEED_FRAMES = 7,
@@ -316,7 +338,7 @@ typedef struct mm_map {
     uint32_t cap_units, cap_pages;
     uint32_t n_slots, n_snaps;
     mm_slot *slot;              /* table */
-    uint64_t *snap, *owner;
+    uint64_t *snap, *owner, *since;
     mm_reserve *reserve;
     uint32_t me, me_gen;        /* my slot, its generation; me = UINT32_MAX: none */
     uint32_t fork_epoch;
