@@ -25,6 +25,7 @@ from memora.engine.region cimport Region
 from memora.engine.status cimport error
 from memora.engine.sync cimport *
 from memora.engine.cursor cimport Cursor
+from memora.engine.tree cimport tree_find
 from memora.engine.transaction cimport Transaction
 from memora.scans cimport Scan
 
@@ -94,7 +95,7 @@ cdef class Space:
         cdef int st, i
         for i in range(TRIES):
             s = mm_ld64(&m.hot.commit_seq)
-            st = find(m, s, self.t.root, self.t.tree, k, kn, &look, &slot)
+            st = tree_find(m, s, &self.t, k, kn, &look, &slot)
             if st == MM_FOUND:
                 if value_at(look.page, slot, &e):
                     continue
@@ -270,7 +271,7 @@ cdef class Space:
         cdef size_t ends[AHEAD]
         cdef uint32_t leaf[AHEAD]
         cdef uint32_t i, slot, n = <uint32_t>(end - at), tree = self.t.tree, root
-        cdef bint plain = t.read_only and not t.has_overlay
+        cdef bint plain
         cdef const uint8_t *v
         cdef size_t vn, kn
         cdef Look look
@@ -278,6 +279,7 @@ cdef class Space:
         cdef int st
         t.check()
         root = t.ref(tree).root
+        plain = t.read_only and not t.has_overlay and not t.ref(tree).hashed
         b.n = 0
         for i in range(n):
             encode_key_object(keys[at + i], b)
@@ -353,18 +355,8 @@ cdef class Space:
 
     def _found(self, key):
         """(value, expiry in ns) in this transaction; None: absent."""
-        cdef Buf b
-        cdef const uint8_t *v
-        cdef size_t n
-        cdef uint64_t expiry_ns
-        buf_init(&b)
-        try:
-            encode_key_object(key, &b)
-            if not self.transaction.c_get_expiry(self.t.tree, b.p, b.n, &v, &n, &expiry_ns):
-                return None
-            return decode_value_object(v, n, self.pickle), expiry_ns
-        finally:
-            buf_free(&b)
+        found = self.transaction.get_until(self.t.tree, codec.encode_key(key))
+        return (codec.decode_value(found[0], self.pickle), found[1]) if found else None
 
     cdef object count(self, object key, object by, object initial, uint64_t until):
         """Add by a delta; the new value, or True in a transaction. None: that cannot be done by a delta, and nothing was changed."""
@@ -411,6 +403,9 @@ cdef class Space:
     def scan(self, start=None, stop=None, *, prefix=None, bint reverse=False, limit=None):
         """Pairs (key, value) in key order, at one commit: start <= key < stop, or keys with a str or bytes prefix.
 
+        A space with index="hash" has no order: there it takes no start, stop, prefix and reverse (NotSupportedError), and gives all pairs
+        in any order.
+
         reverse: from the end. limit: at most so many. The snapshot is held until the iterator is exhausted or closed.
         """
         return self._scan(start, stop, prefix, reverse, limit, True)
@@ -427,6 +422,9 @@ cdef class Space:
                 low = codec.encode_key(start)
             if stop is not None:
                 high = codec.encode_key(stop)
+        if self.row.get("index") == "hash" and (low or high is not None or reverse):
+            raise errors.NotSupportedError(f"{self.name!r} was created with index='hash' and has no order: no start, stop, prefix, reverse; "
+                                           "a space with index='btree' has one")
         return Scan(self.region, self.transaction, self.t.tree, self.pickle, low, high, reverse, limit, values)
 
     def __iter__(self):

@@ -24,9 +24,9 @@ POLICIES = ("clock",)
 _ABSENT = object()
 
 
-def create(txn, max_bytes: int, ttl: float, evict: str) -> dict:
+def create(txn, max_bytes: int, ttl: float, evict: str, index: str) -> dict:
     """The tree of a new cache; what its catalog row says of it."""
-    return {"tree": txn.create_bounded(max_bytes), "max_bytes": max_bytes, "ttl": ttl, "evict": evict}
+    return {"tree": txn.create_bounded(max_bytes, index == "hash"), "max_bytes": max_bytes, "ttl": ttl, "evict": evict, "index": index}
 
 
 def expiry(ttl: float | str | None, default_s: float) -> int:
