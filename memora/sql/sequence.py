@@ -14,6 +14,11 @@ LARGEST = (1 << 63) - 1
 SQL = "CREATE TABLE sqlite_sequence(name,seq)"
 
 
+def schema_of(schema, table):
+    """The schema of a table's database."""
+    return schema if table.database == "main" else schema.named(table.database)
+
+
 class Counter:
     """The counter of one table during one statement.
 
