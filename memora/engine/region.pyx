@@ -409,6 +409,8 @@ cdef class Region:
             free(self.m.buf.hash)
             free(self.m.dirty)
             free(self.m.rec)
+            free(self.m.work[0].p)
+            free(self.m.work[1].p)
             free(self.m.scan)
             free(self.m.pinned)
 
@@ -424,6 +426,8 @@ cdef class Region:
             free(self.m.buf.hash)
             free(self.m.dirty)
             free(self.m.rec)
+            free(self.m.work[0].p)
+            free(self.m.work[1].p)
             free(self.m.scan)
             free(self.m.pinned)
 
