@@ -335,3 +335,13 @@ def test_every_process_makes_progress(db, shm, spawn, crowd):
     counts = [n for n, longest in done]
     assert db.execute("SELECT n FROM t").fetchone() == (sum(counts),)       # and no increment was lost
     assert min(counts) >= 10, done
+
+
+def test_single_puts_of_many_processes_take_turns(db, shm, spawn):
+    db.kv("k")
+    children = [spawn(hammer, shm, 1.5) for _ in range(5)]
+    counts = []
+    for child in children:
+        assert child.wait() == 0
+        counts.append(struct.unpack("<Q", child.out.read())[0])
+    assert min(counts) > max(1000, sum(counts) / 100), counts
