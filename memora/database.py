@@ -201,20 +201,24 @@ class Database:
 
     # ---- spaces
 
-    def kv(self, name: str, pickle: bool = False) -> KeySpace:
+    def kv(self, name: str, pickle: bool = False, index: str | None = None) -> KeySpace:
         """A key space: a mapping that every process shares. Made when the name is free.
+
+        index="btree" keeps the keys in order, and is what is made if nothing is said; index="hash" is faster for single keys and has no
+        order: scan() takes no range there. When the space exists, what is given must be what it was made with; None takes what is stored.
 
         pickle=True lets it hold what the value codec refuses, and unpickle what others wrote into it: only where you trust them.
         ProgrammingError: the name is something else, or the space was made with another `pickle`.
         """
-        return KeySpace(self._store, name, self._row(name, spaces.kv(pickle)), pickle)
+        return KeySpace(self._store, name, self._row(name, spaces.kv(pickle, index)), pickle)
 
-    def cache(self, name: str, ttl: float | str | None = None, max_bytes: int | str | None = None, evict: str | None = None) -> Cache:
+    def cache(self, name: str, ttl: float | str | None = None, max_bytes: int | str | None = None, evict: str | None = None,
+              index: str | None = None) -> Cache:
         """A cache, made when the name is free: with 64 MB, no time to live, and evict="clock", if nothing is said.
 
         When it exists, what is given must be what it was made with; None takes what is stored.
         """
-        return Cache(self._store, name, self._row(name, spaces.cached(ttl, max_bytes, evict)))
+        return Cache(self._store, name, self._row(name, spaces.cached(ttl, max_bytes, evict, index)))
 
     def topic(self, name: str, retain: int | str | None = None) -> Topic:
         """A topic, made when the name is free; it keeps the newest messages that fit into `retain` bytes (4 MB)."""

@@ -23,6 +23,7 @@ from memora.engine.region cimport Region
 from memora.engine.status cimport error
 from memora.engine.sync cimport *
 from memora.engine.cursor cimport Cursor
+from memora.engine.tree cimport tree_find
 from memora.engine.transaction cimport Transaction
 from memora.scans cimport Scan
 
@@ -88,7 +89,7 @@ cdef class Space:
         cdef int st, i
         for i in range(TRIES):
             s = mm_ld64(&m.hot.commit_seq)
-            st = find(m, s, self.t.root, self.t.tree, k, kn, &look, &slot)
+            st = tree_find(m, s, &self.t, k, kn, &look, &slot)
             if st == MM_FOUND:
                 if value_at(look.page, slot, &e):
                     continue
@@ -264,7 +265,7 @@ cdef class Space:
         cdef size_t ends[AHEAD]
         cdef uint32_t leaf[AHEAD]
         cdef uint32_t i, slot, n = <uint32_t>(end - at), tree = self.t.tree, root
-        cdef bint plain = t.read_only and not t.has_overlay
+        cdef bint plain
         cdef const uint8_t *v
         cdef size_t vn, kn
         cdef Look look
@@ -272,6 +273,7 @@ cdef class Space:
         cdef int st
         t.check()
         root = t.ref(tree).root
+        plain = t.read_only and not t.has_overlay and not t.ref(tree).hashed
         b.n = 0
         for i in range(n):
             encode_key_object(keys[at + i], b)
@@ -326,6 +328,9 @@ cdef class Space:
     def scan(self, start=None, stop=None, *, prefix=None, bint reverse=False, limit=None):
         """Pairs (key, value) in key order, at one commit: start <= key < stop, or keys with a str or bytes prefix.
 
+        A space with index="hash" has no order: there it takes no start, stop, prefix and reverse (NotSupportedError), and gives all pairs
+        in any order.
+
         reverse: from the end. limit: at most so many. The snapshot is held until the iterator is exhausted or closed.
         """
         return self._scan(start, stop, prefix, reverse, limit, True)
@@ -342,6 +347,9 @@ cdef class Space:
                 low = codec.encode_key(start)
             if stop is not None:
                 high = codec.encode_key(stop)
+        if self.row.get("index") == "hash" and (low or high is not None or reverse):
+            raise errors.NotSupportedError(f"{self.name!r} was created with index='hash' and has no order: no start, stop, prefix, reverse; "
+                                           "a space with index='btree' has one")
         return Scan(self.region, self.transaction, self.t.tree, self.pickle, low, high, reverse, limit, values)
 
     def __iter__(self):

@@ -60,6 +60,8 @@ cdef class Scan:
             self.transaction = Transaction(self.region, read_only=True)
         c = self.cursor = Cursor(self.transaction, self.tree)
         self.plain = self.transaction.read_only
+        if c.of_hash():
+            return self.stand(c.c_first())
         if self.reverse:
             c.c_limit(<const uint8_t *><char *>self.low, len(self.low))
         elif self.high is not None:
@@ -99,7 +101,7 @@ cdef class Scan:
                 self.vp = e.val
                 self.vn = e.vn
                 return 1
-        elif c.writes != t.writes:
+        elif c.writes != t.writes and not c.hashed:
             return self.again()
         return self.stand(c.c_prev() if self.reverse else c.c_next())
 

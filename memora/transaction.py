@@ -95,13 +95,13 @@ class Tx:
             result.settle()
         return Rows(result)
 
-    def kv(self, name: str, pickle: bool = False) -> KeySpace:
+    def kv(self, name: str, pickle: bool = False, index: str | None = None) -> KeySpace:
         """A key space in this transaction; made in it when the name is free."""
-        return KeySpace(self._database._store, name, self._row(name, spaces.kv(pickle)), pickle, self._txn)
+        return KeySpace(self._database._store, name, self._row(name, spaces.kv(pickle, index)), pickle, self._txn)
 
-    def cache(self, name: str, ttl=None, max_bytes=None, evict=None) -> Cache:
+    def cache(self, name: str, ttl=None, max_bytes=None, evict=None, index=None) -> Cache:
         """A cache in this transaction; made in it when the name is free."""
-        return Cache(self._database._store, name, self._row(name, spaces.cached(ttl, max_bytes, evict)), False, self._txn)
+        return Cache(self._database._store, name, self._row(name, spaces.cached(ttl, max_bytes, evict, index)), False, self._txn)
 
     def topic(self, name: str, retain=None) -> Topic:
         """A topic; what is published becomes visible with the commit."""

@@ -319,7 +319,7 @@ def _trees(Transaction t) -> list:
             if c.vn != sizeof(root):
                 raise errors.CorruptionError(f"tree {tree}: its row in the roots has {c.vn} bytes")
             memcpy(&root, c.vp, sizeof(root))
-            found.append((tree, root.kind, root.control))
+            found.append((tree, root.kind | root.flags << MM_MADE_SHIFT, root.control))
         more = c.c_next()
     return found
 

@@ -19,11 +19,12 @@ SOURCE      Corbato, A Paging Experiment with the Multics System (1968), for the
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 from memora.engine.budget cimport keep_budget
-from memora.engine.btree cimport Path, delete_at, drop_pages, find, locate, put_at, value_bytes
+from memora.engine.btree cimport Path, delete_at, find, locate, put_at, value_bytes
 from memora.engine.descriptor cimport begin, get32, get64, put32, put64, roll_forward, seal
 from memora.engine.extents cimport collect_extents, extent_bytes, new_extent, retire_extent
 from memora.engine.frames cimport Look, collect, current, finish, new_page, still_there
 from memora.engine.growth cimport grow_for
+from memora.engine.hashindex cimport hash_create, hash_hand, hash_hand_next, hash_key
 from memora.engine.layout cimport *
 from memora.engine.overlay cimport Action, Node, Overlay, overlay_first
 from memora.engine.page cimport Entry, entry_at, value_at
@@ -32,6 +33,7 @@ from memora.engine.readset cimport Intent, TreeRef, validate
 from memora.engine.region cimport Region, take_lock
 from memora.engine.status cimport error
 from memora.engine.sync cimport *
+from memora.engine.tree cimport TreeRef, tree_delete, tree_drop, tree_locate, tree_put
 from memora.engine.turns cimport take_turn, wait_ticket
 from memora.engine.wal cimport log_room, log_shed, record_begin, record_op, record_write, ring_in, ring_out, seal_now
 
@@ -60,6 +62,7 @@ cdef int read_roots(mm_map *m, uint64_t s, uint32_t tree, TreeRef *out) noexcept
     out.tree = tree
     out.control = 0
     out.kind = MM_ROOT_TREE
+    out.hashed = 0
     if tree <= MM_TREE_CATALOG:
         out.root = MM_PG_CATALOG if tree else MM_PG_ROOTS
         return MM_OK
@@ -78,7 +81,8 @@ cdef int read_roots(mm_map *m, uint64_t s, uint32_t tree, TreeRef *out) noexcept
     out.root = root.root
     out.control = root.control
     out.kind = root.kind
-    return MM_OK
+    out.hashed = root.flags & MM_ROOTF_HASH
+    return hash_key(m, s, out) if out.hashed else MM_OK
 
 
 # ---------------------------------------------------------------------------------------------- applying
@@ -114,7 +118,7 @@ cdef int apply_delete(mm_map *m, const TreeRef *t, Path *path, const uint8_t *k,
     st = record_op(m, op, t.tree, k, kn, NULL, 0, old, oldn, 1, e.expiry)
     if st == MM_OK:
         st = account(m, t, -<int64_t>(kn + oldn + ENTRY_COST), -1)
-    return st if st else delete_at(m, path)
+    return st if st else tree_delete(m, t, path)
 
 
 cdef int apply_op(mm_map *m, const TreeRef *t, uint8_t op, const uint8_t *k, size_t kn, const uint8_t *v, uint64_t vn, uint64_t expiry,
@@ -124,7 +128,7 @@ cdef int apply_op(mm_map *m, const TreeRef *t, uint8_t op, const uint8_t *k, siz
     cdef Entry e
     cdef const uint8_t *old = NULL
     cdef uint64_t oldn = 0
-    cdef int st = locate(m, t.root, t.tree, k, kn, &path)
+    cdef int st = tree_locate(m, t, k, kn, &path)
     cdef int dead = 0
     had[0] = 0
     if st:
@@ -147,7 +151,7 @@ cdef int apply_op(mm_map *m, const TreeRef *t, uint8_t op, const uint8_t *k, siz
         if st:
             return st
     st = record_op(m, MM_OP_PUT, t.tree, k, kn, v, vn, old, oldn if had[0] else 0, had[0], expiry)
-    return st if st else put_at(m, &path, k, kn, v, vn, expiry)
+    return st if st else tree_put(m, t, &path, k, kn, v, vn, expiry)
 
 
 cdef int evict(mm_map *m, const TreeRef *t, const uint8_t *keep, size_t keepn) noexcept nogil:
@@ -159,21 +163,22 @@ cdef int evict(mm_map *m, const TreeRef *t, const uint8_t *keep, size_t keepn) n
     cdef Path path, again
     cdef Entry e
     cdef mm_frame *p
-    cdef uint32_t leaves = 0, i, pgno
+    cdef uint32_t leaves = 0, visits = 0, i, pgno
     cdef uint64_t bits, n
     cdef int st, wrapped = 0, was_kept
     while get64(m, &c.bytes) > c.max_bytes:
-        if leaves >= EVICT_LEAVES:
+        if leaves >= EVICT_LEAVES or visits >= 64 * EVICT_LEAVES:
             return MM_REFUSED
-        leaves += 1
+        visits += 1
         n = get64(m, &c.hand_len)
         for i in range(8):
             hand[i] = get64(m, c.hand + 8 * i)
-        st = locate(m, t.root, t.tree, <uint8_t *>hand, n if n <= 64 else 64, &path)
+        st = hash_hand(m, t, hand, &path) if t.hashed else locate(m, t.root, t.tree, <uint8_t *>hand, n if n <= 64 else 64, &path)
         if st:
             return st
         pgno = path.pgno[path.depth]
         p = current(m, pgno)
+        leaves += p != NULL and p.count > 0     # buckets may be empty
         i = path.idx[path.depth]
         bits = mm_ld64r(&m.vis[pgno])
         while get64(m, &c.bytes) > c.max_bytes:
@@ -189,30 +194,38 @@ cdef int evict(mm_map *m, const TreeRef *t, const uint8_t *keep, size_t keepn) n
                 bits &= ~(<uint64_t>1 << (i & 63))
                 i += 1
                 continue
-            st = locate(m, t.root, t.tree, full, e.kn, &again)
-            if st:
-                return st
-            if not again.found:
-                m.corrupt_page = pgno
-                m.corrupt_what = b"an entry cannot be found by its own key"
-                return MM_CORRUPT
+            again = path
+            again.idx[again.depth] = i
+            if not t.hashed:
+                st = locate(m, t.root, t.tree, full, e.kn, &again)
+                if st:
+                    return st
+                if not again.found:
+                    m.corrupt_page = pgno
+                    m.corrupt_what = b"an entry cannot be found by its own key"
+                    return MM_CORRUPT
             st = apply_delete(m, t, &again, full, e.kn, MM_OP_EXPIRE if e.expiry and e.expiry <= m.now_ns else MM_OP_EVICT)
             if st:
                 return st
             put64(m, &c.evicted, get64(m, &c.evicted) + 1)
+            if i < 64:              # the entries behind move up by one slot, their bits with them
+                n = (<uint64_t>1 << i) - 1
+                bits = bits & n | bits >> 1 & ~n
         mm_st64r(&m.vis[pgno], bits)
         # the hand goes to the next leaf: behind this one's last key, cut to 64 bytes and raised
         p = current(m, pgno)
         memset(hand, 0, 64)
         n = 0
-        if p != NULL and p.tree == t.tree and p.level == 0 and i < p.count:
+        if t.hashed:
+            n = hash_hand_next(m, t, &path, i, hand)
+        elif p != NULL and p.tree == t.tree and p.level == 0 and i < p.count:
             if entry_at(p, i, kb, &e) == MM_OK:
                 n = e.kn if e.kn < 64 else 64
                 memcpy(hand, kb, n)
         elif p != NULL and p.tree == t.tree and p.level == 0 and next_leaf(m, &path, kb, &n):
             memcpy(hand, kb, n)
-        else:
-            if wrapped and n == 0 and leaves > 2 and get64(m, &c.entries) <= 1:
+        if n == 0:
+            if wrapped and leaves > 2 and get64(m, &c.entries) <= 1:
                 return MM_REFUSED
             wrapped = 1
         for i in range(8):
@@ -264,18 +277,24 @@ cdef int apply_create(mm_map *m, const Action *a, TreeRef *ref) noexcept nogil:
     cdef mm_control *c
     cdef uint32_t ring = 0
     cdef int st
-    if new_page(m, a.tree, MM_KIND_LEAF, 0, &root.root) == NULL:
-        return MM_NOMEM if m.buf.failed else MM_NEED_FRAMES if m.need else MM_CORRUPT
     root.control = 0
-    root.flags = 0
-    root.kind = a.kind
-    if a.kind != MM_ROOT_TREE:
+    root.flags = a.kind >> MM_MADE_SHIFT
+    root.kind = a.kind & MM_MADE_KIND
+    ref.hashed = root.flags & MM_ROOTF_HASH
+    if ref.hashed:
+        st = hash_create(m, ref)
+        if st:
+            return st
+    elif new_page(m, a.tree, MM_KIND_LEAF, 0, &ref.root) == NULL:
+        return MM_NOMEM if m.buf.failed else MM_NEED_FRAMES if m.need else MM_CORRUPT
+    root.root = ref.root
+    if root.kind != MM_ROOT_TREE:
         x = new_extent(m, a.tree, sizeof(mm_control), &root.control)
         if x == NULL:
             return MM_NEED_EXTENT if m.need else MM_CORRUPT
         c = <mm_control *>(<uint8_t *>x + sizeof(mm_extent))
         memcpy(c, a.data, sizeof(mm_control))
-        if a.kind == MM_ROOT_TOPIC:
+        if root.kind == MM_ROOT_TOPIC:
             x = new_extent(m, a.tree, c.ring_bytes, &ring)
             if x == NULL:
                 return MM_NEED_EXTENT if m.need else MM_CORRUPT
@@ -291,9 +310,8 @@ cdef int apply_create(mm_map *m, const Action *a, TreeRef *ref) noexcept nogil:
     put64(m, &m.hot.n_trees, get64(m, &m.hot.n_trees) + 1)
     if a.tree >= get64(m, &m.hot.next_tree):
         put64(m, &m.hot.next_tree, a.tree + 1)
-    ref.root = root.root
     ref.control = root.control
-    ref.kind = a.kind
+    ref.kind = root.kind
     return st
 
 
@@ -303,6 +321,7 @@ cdef int apply_drop(mm_map *m, const Action *a) noexcept nogil:
     cdef Entry e
     cdef mm_root root
     cdef mm_control *c
+    cdef TreeRef t
     cdef int st
     be32(a.tree, key)
     st = locate(m, MM_PG_ROOTS, MM_TREE_ROOTS, key, 4, &path)
@@ -312,8 +331,11 @@ cdef int apply_drop(mm_map *m, const Action *a) noexcept nogil:
         return MM_NO_TREE
     memcpy(&root, e.val, sizeof(root))
     st = delete_at(m, &path)
+    t.tree = a.tree
+    t.root = root.root
+    t.hashed = root.flags & MM_ROOTF_HASH
     if st == MM_OK:
-        st = drop_pages(m, root.root, a.tree)
+        st = tree_drop(m, &t)
     if st == MM_OK and root.control:
         c = control_of(m, root.control)
         if root.kind == MM_ROOT_TOPIC and c != NULL:
@@ -629,7 +651,7 @@ cdef int build_all(mm_map *m, const Intent *w) noexcept nogil:
     st = validate(m, w)
     if st:
         return st
-    if m.hot.schema_seq > w.s:
+    if w.schema and m.hot.schema_seq > w.s:
         return MM_CONFLICT
     mm_fail(m, MM_FP_VALIDATED)
     m.need = 0

@@ -7,6 +7,7 @@ ctypedef struct Look:
     uint64_t gen
     uint32_t frame
     uint32_t pgno
+    uint32_t seen           # set by a search: the page whose version changes with every commit that changes what was found here
     int hopped              # an older version was followed: gc_floor must be asked, too
 
 cdef int page_at(mm_map *m, uint64_t s, uint32_t pgno, Look *out) noexcept nogil

@@ -263,7 +263,7 @@ cdef mm_frame *new_page(mm_map *m, uint32_t tree, uint8_t kind, uint8_t level, u
 cdef int free_page(mm_map *m, uint32_t pgno) noexcept nogil:
     """Free a page in this commit. Its versions stay until no snapshot needs them; then its number is free, too."""
     cdef mm_frame *p = current(m, pgno)
-    cdef uint32_t i, f
+    cdef uint32_t i, f, old = 0
     if p == NULL:
         return MM_CORRUPT
     f = get32(m, &m.pt[pgno])
@@ -273,16 +273,16 @@ cdef int free_page(mm_map *m, uint32_t pgno) noexcept nogil:
         put32(m, &m.pt[pgno], f | MM_PT_FREED)
         return MM_OK
     i = m.n_dirty
-    while i:
+    while i and m.dirty[i - 1].frame != f:
         i -= 1
-        if m.dirty[i].frame == f:
-            break
-    m.dirty[i].frame = 0
+    if i:                       # else it is of an earlier batch of a region that is being rebuilt: nobody has read it
+        m.dirty[i - 1].frame = 0
+        old = m.dirty[i - 1].old
     put32(m, &p.link, <uint32_t>get64(m, &m.hot.free_head))
     put64(m, &m.hot.free_head, f)
     put64(m, &m.hot.free_count, get64(m, &m.hot.free_count) + 1)
-    if m.dirty[i].old:
-        put32(m, &m.pt[pgno], m.dirty[i].old | MM_PT_FREED)
+    if old:
+        put32(m, &m.pt[pgno], old | MM_PT_FREED)
     else:
         put32(m, &m.pt[pgno], MM_PT_LINK | <uint32_t>get64(m, &m.hot.page_free_head))
         put64(m, &m.hot.page_free_head, pgno)

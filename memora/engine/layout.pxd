@@ -29,6 +29,10 @@ cdef extern from "csrc/layout.h" nogil:
     const uint32_t MM_DESC_STORES
     const uint32_t MM_CHAIN_STORES
     const uint32_t MM_DESC_BYTES
+    const uint32_t MM_DIR_FAN
+    const uint32_t MM_ROOTF_HASH
+    const uint32_t MM_MADE_KIND
+    const uint32_t MM_MADE_SHIFT
     const uint32_t MM_SLOT_LONG
     const uint32_t MM_SLOT_KLEN
     const uint32_t MM_V_EXT
@@ -53,6 +57,8 @@ cdef extern from "csrc/layout.h" nogil:
         MM_KIND_FREE
         MM_KIND_LEAF
         MM_KIND_BRANCH
+        MM_KIND_BUCKET
+        MM_KIND_DIRECTORY
         MM_PF_OPEN
     enum:
         MM_ROOT_TREE
@@ -326,6 +332,7 @@ cdef extern from "csrc/layout.h" nogil:
         const char *corrupt_what
         uint64_t need
         uint64_t seen_pages, seen_units
+        uint32_t hash_ignore
         mm_buf buf
         mm_dirty *dirty
         uint32_t n_dirty, cap_dirty

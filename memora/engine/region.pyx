@@ -406,6 +406,10 @@ cdef class Region:
                             "commits": s.commits, "conflicts": s.conflicts, "what": what_of(s)})
         return out
 
+    def narrow_hashes(self, uint32_t bits):
+        """For tests: only the lowest bits of hashes count in this process from now on. All processes that write need the same."""
+        self.m.hash_ignore = ~((<uint32_t>1 << bits) - 1) if bits < 32 else 0
+
     def failpoint(self, name, int signal=0):
         """Raise `signal` in this process when it next comes to the named point of a commit (FAILPOINTS); None disarms. For tests."""
         if name is None:

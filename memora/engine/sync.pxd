@@ -25,6 +25,8 @@ cdef extern from "csrc/sync.h" nogil:
     void mm_prefetch(const void *) noexcept
     void mm_pause() noexcept
     uint32_t mm_be32(const uint8_t *, size_t) noexcept
+    uint32_t mm_log2(uint32_t) noexcept
+    int mm_random(void *, size_t) noexcept
     int mm_futex_wait(void *, uint32_t, uint64_t) noexcept
     void mm_nap(uint64_t) noexcept
     long mm_futex_wake(void *, int) noexcept

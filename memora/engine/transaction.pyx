@@ -13,7 +13,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int32_t, int64_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memset
-from memora.engine.btree cimport find, value_bytes
+from memora.engine.btree cimport value_bytes
 from memora.engine.commit cimport commit_all, read_roots
 from memora.engine.extents cimport extent_bytes
 from memora.engine.frames cimport Look, page_at, still_there
@@ -26,6 +26,7 @@ from memora.engine.readset cimport Intent, ReadMark, TreeRef, read_absent, read_
 from memora.engine.region cimport Region
 from memora.engine.status cimport error
 from memora.engine.sync cimport *
+from memora.engine.tree cimport tree_find
 from memora.engine.turns cimport enter
 
 from memora import errors
@@ -183,7 +184,7 @@ cdef class Transaction:
         if t.root == 0:
             return 0
         for tries in range(TRIES):
-            st = find(self.m, self.s, t.root, tree, k, kn, &look, &slot)
+            st = tree_find(self.m, self.s, t, k, kn, &look, &slot)
             if st == MM_FOUND:
                 if value_at(look.page, slot, &e) == MM_OK and value_bytes(self.m, &e, &p, &size) == MM_OK and still_there(&look):
                     self.keep(p, size)
@@ -200,7 +201,7 @@ cdef class Transaction:
             raise error(self.m, st, "reading")
         self.alive()
         if not self.read_only:
-            self.saw(st, look.pgno, slot, k, kn)
+            self.saw(st, &look, slot, k, kn)
         if st == MM_ABSENT or self.expired(e.expiry):
             return 0
         v[0] = self.scratch
@@ -208,9 +209,10 @@ cdef class Transaction:
         expiry[0] = e.expiry
         return 1
 
-    cdef int saw(self, int st, uint32_t pgno, uint32_t slot, const uint8_t *k, size_t kn) except -1:
+    cdef int saw(self, int st, const Look *look, uint32_t slot, const uint8_t *k, size_t kn) except -1:
         """Put a key of the tree last asked for (ref) into the read set: found in a slot, or absent."""
-        if read_entry(&self.reads, self.last_ref, pgno, slot) if st == MM_FOUND else read_absent(&self.reads, self.last_ref, pgno, k, kn):
+        if (read_entry(&self.reads, self.last_ref, look.pgno, slot) if st == MM_FOUND else
+                read_absent(&self.reads, self.last_ref, look.seen, k, kn)):
             raise MemoryError("transaction: no private memory")
         return 0
 
@@ -300,7 +302,8 @@ cdef class Transaction:
         t = &self.refs[self.n_refs]
         memset(t, 0, sizeof(TreeRef))
         t.tree = tree
-        t.kind = kind
+        t.kind = kind & MM_MADE_KIND
+        t.hashed = kind >> MM_MADE_SHIFT & MM_ROOTF_HASH
         self.n_refs += 1
         return tree
 
@@ -308,12 +311,16 @@ cdef class Transaction:
         """Create an empty tree in this transaction; its number is never used again."""
         return self.create(MM_ROOT_TREE, NULL, 0)
 
-    def create_bounded(self, uint64_t max_bytes) -> int:
-        """Create a tree whose keys and values (and 32 bytes an entry) never take more than max_bytes: it evicts."""
+    def create_hash(self) -> int:
+        """Create an empty hash index: a tree for points only, whose cursors know nothing but first() and next()."""
+        return self.create(MM_ROOT_TREE | MM_ROOTF_HASH << MM_MADE_SHIFT, NULL, 0)
+
+    def create_bounded(self, uint64_t max_bytes, bint hashed=False) -> int:
+        """Create a tree, or a hash index, whose keys and values (and 32 bytes an entry) never take more than max_bytes: it evicts."""
         cdef mm_control c
         memset(&c, 0, sizeof(c))
         c.max_bytes = max_bytes
-        return self.create(MM_ROOT_BOUNDED, <uint8_t *>&c, sizeof(c))
+        return self.create(MM_ROOT_BOUNDED | (MM_ROOTF_HASH << MM_MADE_SHIFT if hashed else 0), <uint8_t *>&c, sizeof(c))
 
     def create_topic(self, uint64_t ring_bytes) -> int:
         """Create a tree with a message ring of ring_bytes (rounded up to 1 KiB)."""
@@ -449,6 +456,7 @@ cdef class Transaction:
             w.n_refs = self.n_refs
             w.reads = NULL if self.snapshot_isolation else &self.reads
             w.s = self.s
+            w.schema = self.on_schema
             w.now = self.wall()
             w.entry = &self.m.snap[self.entry]
             w.word = self.word
@@ -515,6 +523,10 @@ cdef class Transaction:
         # the newest change is not seen here: nothing that is cached by a version may be used
         return -2 - (<int64_t>self.s << 20)
 
+    def rest_on_schema(self):
+        """What is written from here on rests on the whole catalog at S: the commit is a conflict if it has changed since."""
+        self.on_schema = True
+
     @property
     def store_now_ns(self) -> int:
         """The wall clock of this snapshot in ns: what expires by it is absent."""
@@ -528,6 +540,15 @@ cdef class Transaction:
         cdef size_t n
         if self.c_get(tree, <const uint8_t *>PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key), &v, &n):
             return PyBytes_FromStringAndSize(<const char *>v, n)
+        return None
+
+    def get_until(self, uint32_t tree, bytes key not None):
+        """(value, wall clock in ns at which it is gone, 0 = never), or None."""
+        cdef const uint8_t *v
+        cdef size_t n
+        cdef uint64_t expiry
+        if self.c_get_expiry(tree, <const uint8_t *>PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key), &v, &n, &expiry):
+            return PyBytes_FromStringAndSize(<const char *>v, n), expiry
         return None
 
     def put(self, uint32_t tree, bytes key not None, bytes value not None, uint64_t expiry_ns=0):
@@ -557,11 +578,11 @@ cdef int observe(Transaction t, uint32_t tree, const uint8_t *k, size_t kn) exce
     if r.root == 0:
         return 0
     for tries in range(TRIES):
-        st = find(t.m, t.s, r.root, tree, k, kn, &look, &slot)
+        st = tree_find(t.m, t.s, r, k, kn, &look, &slot)
         if st != MM_MOVED and still_there(&look):
             if st == MM_NO_TREE:
                 raise error(t.m, st, f"tree {tree}")
-            return t.saw(st, look.pgno, slot, k, kn)
+            return t.saw(st, &look, slot, k, kn)
         t.alive()
     raise error(t.m, MM_MOVED, "reading")
 

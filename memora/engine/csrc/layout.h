@@ -54,7 +54,8 @@
 #define MM_TREE_CATALOG 1u
 #define MM_TREE_FIRST 16u
 
-enum { MM_KIND_FREE = 0, MM_KIND_LEAF = 1, MM_KIND_BRANCH = 2 };
+enum { MM_KIND_FREE = 0, MM_KIND_LEAF = 1, MM_KIND_BRANCH = 2, MM_KIND_BUCKET = 3, MM_KIND_DIRECTORY = 4 };
+#define MM_DIR_FAN 1004u        /* page numbers in a page of a hash index's directory; the 16 bytes behind them are its key */
 #define MM_PF_OPEN 1u           /* flags of a page: its keys share the prefix, but its separators do not promise that new ones will */
 
 typedef struct {
@@ -154,12 +155,13 @@ typedef struct {
     uint32_t link;
     uint64_t retired;           /* the commit that replaced or freed it, 0 = current */
     uint32_t tree;
-    uint8_t kind, layout, level, flags;     /* flags: MM_PF_* */
+    uint8_t kind, layout, level, flags;     /* flags: MM_PF_*; of a bucket's page its place in the chain, modulo 256 */
     uint16_t count;             /* slots */
     uint16_t heap;              /* lowest byte of the heap; cells grow down from the prefix at the page's end */
     uint16_t frag;              /* bytes of deleted cells inside the heap */
     uint16_t prefix;            /* bytes that all keys of the page share, stored at the page's end */
-    uint64_t extra;             /* leaf: smallest expiry of its cells in ns, 0 = none. branch: leftmost child */
+    uint64_t extra;             /* leaf: smallest expiry of its cells in ns, 0 = none. branch: leftmost child.
+                                 * bucket: its number << 32 | next page of its chain. root of a directory: number of buckets */
 } mm_frame;
 _Static_assert(sizeof(mm_frame) == 64, "mm_frame");
 _Static_assert(offsetof(mm_frame, tree) == 40, "mm_frame.tree");
@@ -168,7 +170,8 @@ _Static_assert(offsetof(mm_frame, count) == 48, "mm_frame.count");
 typedef struct { mm_frame head; uint32_t n, next; uint64_t pad; mm_store store[MM_CHAIN_STORES]; } mm_chain;
 _Static_assert(sizeof(mm_chain) == 4096, "mm_chain");
 
-/* A slot of a page, sorted by key. head = the first four bytes behind the prefix, big-endian, zero padded. */
+/* A slot of a page, sorted by key. head = the first four bytes behind the prefix, big-endian, zero padded.
+ * Of a bucket's page: in any order; head = the key's hash. */
 typedef struct { uint32_t head; uint16_t off; uint16_t klen; } mm_slotent;
 #define MM_SLOT_LONG 0x8000u    /* in klen: the key goes on in an extent (mm_longref behind the inline part) */
 #define MM_SLOT_KLEN 0x0fffu
@@ -199,11 +202,15 @@ typedef struct { uint32_t next, prev; } mm_xblock;
 typedef struct {
     uint32_t root;              /* page number, fixed for the tree's life */
     uint32_t control;           /* granule of the control extent (mm_control), 0 = none */
-    uint32_t flags;
+    uint32_t flags;             /* MM_ROOTF_* */
     uint32_t kind;              /* MM_ROOT_* */
 } mm_root;
 _Static_assert(sizeof(mm_root) == 16, "mm_root");
 enum { MM_ROOT_TREE = 0, MM_ROOT_BOUNDED = 1, MM_ROOT_TOPIC = 2 };
+#define MM_ROOTF_HASH 1u        /* a hash index; root is its directory */
+/* Kind and flags in one word, as CREATE operations and checkpoints have them: kind | flags << 8. */
+#define MM_MADE_KIND 0xffu
+#define MM_MADE_SHIFT 8
 
 /* Control extent of a bounded tree (cache) or a topic, behind its mm_extent. */
 typedef struct {
@@ -349,6 +356,7 @@ typedef struct mm_map {
     const char *corrupt_what;
     uint64_t need;              /* what a kernel lacked: frames, granules, bytes */
     uint64_t seen_pages, seen_units;    /* published counts as last loaded; re-loaded before calling a number too large */
+    uint32_t hash_ignore;       /* bits of a hash that do not count: none, but in tests that want collisions */
     /* the commit being built; touched only under the commit lock */
     mm_buf buf;
     mm_dirty *dirty; uint32_t n_dirty, cap_dirty;

@@ -20,6 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
@@ -68,6 +69,11 @@ static inline uint32_t mm_be32(const uint8_t *p, size_t n) {
     for (size_t i = 0; i < n; i++) v |= (uint32_t)p[i] << (24 - 8 * i);
     return v;
 }
+
+/* Of v > 0, rounded down. */
+static inline uint32_t mm_log2(uint32_t v) { return 31u - (uint32_t)__builtin_clz(v); }
+/* Bytes that nobody can guess. 0, or an errno. */
+static inline int mm_random(void *p, size_t n) { return getrandom(p, n, 0) == (ssize_t)n ? 0 : errno ? errno : EIO; }
 
 /* Futexes are shared (not FUTEX_PRIVATE_FLAG): the word lies in a file mapping. 0 = woken or changed, else errno. */
 static inline int mm_futex_wait(void *p, uint32_t seen, uint64_t timeout_ns) {
