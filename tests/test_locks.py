@@ -54,9 +54,9 @@ def test_lock_timeout_names_pid_age_statement_and_operation(store, spawn):
                           r"\(a transaction of 2 changes\)", str(caught.value))
         assert found, caught.value
         ages.append(float(found[1]))
-    assert ages[0] >= 0.15 and ages[1] >= ages[0] + 0.29
+    assert ages[0] > 0 and ages[1] >= ages[0] + 0.29        # since the first waiter slept through a whole wait
     lock, = store.locks()
-    assert lock["lock"] == "commit" and lock["pid"] == holder.pid and lock["alive"] and lock["age"] >= 0.49
+    assert lock["lock"] == "commit" and lock["pid"] == holder.pid and lock["alive"] and lock["age"] >= ages[1] - 0.005
     assert lock["what"] == "UPDATE everything SET x = 1 (a transaction of 2 changes)"
     assert [p["what"] for p in store.processes() if p["pid"] == holder.pid] == ["UPDATE everything SET x = 1"]
     assert holder.wait_going_on() == 0
@@ -71,7 +71,7 @@ def test_the_age_of_a_lock_is_not_that_of_its_owner_before(store, spawn):
         before = time.monotonic()
         with pytest.raises(errors.LockTimeout) as caught:
             put(store, 16, b"c", b"3", timeout_s=0.3)
-        assert 0.2 <= float(re.search(r"for (\S+) s", str(caught.value))[1]) <= time.monotonic() - before + 0.05
+        assert 0 < float(re.search(r"for (\S+) s", str(caught.value))[1]) <= time.monotonic() - before + 0.005
         assert "UPDATE" not in str(caught.value)
         assert holder.wait_going_on() == 0
 
