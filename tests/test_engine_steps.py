@@ -113,6 +113,14 @@ def large_value(scene):
     return change
 
 
+def reserved_value(scene):
+    """A value that is reserved and filled before the commit; sealed on its own, so the first image of a new commit comes late."""
+    def change(txn):
+        txn.put(scene.a, b"big", b"R" * 40000)
+        txn.put(scene.a, b"key-0100", b"with it")
+    return change
+
+
 def collection_of_extents(scene):
     for i in range(17):
         txn = scene.store.begin()
@@ -227,7 +235,7 @@ def hash_drop(scene):
 
 
 QUICK = [put, split_of_two_trees, hash_split]
-LONG = [deletes_that_merge, collection, log_trim, growth, large_value, collection_of_extents, publish_and_trim, eviction, creation_and_drop,
+LONG = [deletes_that_merge, collection, log_trim, growth, large_value, reserved_value, collection_of_extents, publish_and_trim, eviction, creation_and_drop,
         many_stores, hash_put, hash_overflow, hash_delete, hash_creation, hash_drop]
 
 
