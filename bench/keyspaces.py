@@ -24,12 +24,13 @@ def key(n: int) -> bytes:
 
 class Memora:
     name = "memora"
+    _index = "btree"
 
     def __init__(self, directory):
         import memora
         self.region = f"shm:bench-{uuid.uuid4().hex[:12]}"
         self.db = memora.open(self.region)
-        self.kv = self.db.kv("bench")
+        self.kv = self.db.kv("bench", index=self._index)
 
     def close(self):
         import memora
@@ -68,6 +69,14 @@ class Memora:
         put_many = self.kv.put_many
         for group in groups:
             put_many(group)
+
+
+class MemoraHash(Memora):
+    """The same with the hash index, which has no order."""
+
+    name = "memora-hash"
+    _index = "hash"
+    scan100 = None
 
 
 class Lmdb:
@@ -234,7 +243,7 @@ class Dict:
             self.kv.update(group)
 
 
-CONTENDERS = (Memora, Lmdb, LmdbOne, Rocksdict, Dict)
+CONTENDERS = (Memora, MemoraHash, Lmdb, LmdbOne, Rocksdict, Dict)
 TITLE = "key space, {n} keys of 16 B with values of 100 B, on tmpfs, nothing synced"
 # Ratios that Memora has to reach, or stay below.
 BARS = {"readrandom": {"lmdb": 0.65, "dict": 1.5}, "overwrite": {"lmdb": 0.6}, "insert": {"lmdb": 0.6}, "scan100": {"lmdb": 0.5}, "get100": {"lmdb": 0.6},

@@ -19,7 +19,7 @@ from memora.cache.cache import Cache
 from memora.changes import Changes
 from memora.durations import seconds, size
 from memora.engine import places
-from memora.engine.store import Store
+from memora.engine.store import LOST_TRIES, Store
 from memora.ipc.queues import Queue
 from memora.ipc.topics import Topic
 from memora.kv import KeySpace
@@ -34,7 +34,8 @@ FILE_OPTIONS = ("durability", "recover")
 
 def open(name: str | os.PathLike, *, timeout: float | str = 5.0, max_bytes: int | str | None = None, ring_bytes: int | str | None = None,  # noqa: A001
          region_dir: str | os.PathLike | None = None, create: bool = True, read_only: bool = False, owner: str | int | None = None,
-         mode: int | None = None, group: str | int | None = None, **file_options) -> Database:
+         mode: int | None = None, group: str | int | None = None, snapshot_bytes: int | str | None = None, snapshot_age: float | str | None = None,
+         **file_options) -> Database:
     """Open a database, creating it if there is none.
 
     name: ":memory:" (this process and its forks), "shm:NAME" (shared memory under a name, until memora.remove), "sysv:NAME" (the same in a
@@ -42,7 +43,9 @@ def open(name: str | os.PathLike, *, timeout: float | str = 5.0, max_bytes: int 
     than /dev/shm. create=False: RegionError when there is no such region.
 
     What counts when the region is made: max_bytes, its cap (half of its file system, or of the container's memory if that is less; 256 MB
-    for sysv:); ring_bytes, the size of the log that change feeds read (8 MB); mode and group, who else may attach (0o600: nobody).
+    for sysv:); ring_bytes, the size of the log that change feeds read (8 MB); mode and group, who else may attach (0o600: nobody);
+    snapshot_bytes, how much of what is no longer current may be kept for open snapshots before the oldest is revoked (SnapshotTooOld; a
+    quarter of the cap); snapshot_age, how long a snapshot may stand while others commit ("10m"; for ever).
     owner: whose region to open, by name or number; it is never created. read_only=True maps the region without the right to write: what
     would write raises OperationalError.
 
@@ -53,7 +56,10 @@ def open(name: str | os.PathLike, *, timeout: float | str = 5.0, max_bytes: int 
     """
     name = os.fsdecode(name)
     timeout_s = seconds(timeout, "timeout")
-    sizes = {key: size(value, key) for key, value in (("max_bytes", max_bytes), ("ring_bytes", ring_bytes)) if value is not None}
+    sizes = {key: size(value, key) for key, value in (("max_bytes", max_bytes), ("ring_bytes", ring_bytes), ("snapshot_bytes", snapshot_bytes))
+             if value is not None}
+    if snapshot_age is not None:
+        sizes["snapshot_age_s"] = seconds(snapshot_age, "snapshot_age")
     region_dir = None if region_dir is None else os.fsdecode(region_dir)
     unknown = [key for key in file_options if key not in FILE_OPTIONS]
     if unknown:
@@ -158,17 +164,20 @@ class Database:
 
     # ---- transactions
 
-    def transaction(self, isolation: str = "serializable", read_only: bool = False) -> Tx:
+    def transaction(self, isolation: str = "serializable", read_only: bool = False, immediate: bool = False) -> Tx:
         """`with db.transaction() as tx:` reads one snapshot and commits at the end, or rolls back if the block raises.
 
         The commit raises SerializationError if another one changed what was read (isolation "snapshot": does not look at that);
         nothing was written then. Nothing is locked in between.
+
+        immediate: take the ticket first. Until it ends no other commit comes before its own, so it does not conflict; others wait. Past
+        half the timeout it is lost to whoever waits, and the transaction goes on like any other. LockTimeout: somebody else has it.
         """
         self._check()
-        return Tx(self, isolation, read_only)
+        return Tx(self, isolation, read_only, immediate)
 
     def run(self, fn: Callable[[Tx], Any], tries: int = RUN_TRIES) -> Any:
-        """fn(tx) in a transaction, committed, and again on a conflict, with growing pauses; returns what fn returned.
+        """fn(tx) in a transaction, committed, and again on a conflict; returns what fn returned. After three conflicts it takes the ticket.
 
         fn may run several times: what it does beside the transaction should bear that. SerializationError after `tries`.
         """
@@ -176,14 +185,14 @@ class Database:
             raise ValueError(f"tries must be at least 1, not {tries}")
         for n in range(tries):
             try:
-                with self.transaction() as tx:
+                with self.transaction(immediate=n >= LOST_TRIES) as tx:
                     result = fn(tx)
                 return result
             except errors.SerializationError:
                 if n + 1 == tries:
                     raise
-            # half the crowd waits longer than the others: without that they meet again
-            time.sleep(random.random() * min(0.05, 0.0002 * 2 ** min(n, 8)))
+            if n + 1 < LOST_TRIES:          # the ticket has its own queue
+                time.sleep(random.random() * min(0.05, 0.0002 * 2 ** min(n, 8)))
 
     def snapshot(self) -> Tx:
         """A read-only transaction: one commit, held still. Never fails for a conflict."""
@@ -192,20 +201,24 @@ class Database:
 
     # ---- spaces
 
-    def kv(self, name: str, pickle: bool = False) -> KeySpace:
+    def kv(self, name: str, pickle: bool = False, index: str | None = None) -> KeySpace:
         """A key space: a mapping that every process shares. Made when the name is free.
+
+        index="btree" keeps the keys in order, and is what is made if nothing is said; index="hash" is faster for single keys and has no
+        order: scan() takes no range there. When the space exists, what is given must be what it was made with; None takes what is stored.
 
         pickle=True lets it hold what the value codec refuses, and unpickle what others wrote into it: only where you trust them.
         ProgrammingError: the name is something else, or the space was made with another `pickle`.
         """
-        return KeySpace(self._store, name, self._row(name, spaces.kv(pickle)), pickle)
+        return KeySpace(self._store, name, self._row(name, spaces.kv(pickle, index)), pickle)
 
-    def cache(self, name: str, ttl: float | str | None = None, max_bytes: int | str | None = None, evict: str | None = None) -> Cache:
+    def cache(self, name: str, ttl: float | str | None = None, max_bytes: int | str | None = None, evict: str | None = None,
+              index: str | None = None) -> Cache:
         """A cache, made when the name is free: with 64 MB, no time to live, and evict="clock", if nothing is said.
 
         When it exists, what is given must be what it was made with; None takes what is stored.
         """
-        return Cache(self._store, name, self._row(name, spaces.cached(ttl, max_bytes, evict)))
+        return Cache(self._store, name, self._row(name, spaces.cached(ttl, max_bytes, evict, index)))
 
     def topic(self, name: str, retain: int | str | None = None) -> Topic:
         """A topic, made when the name is free; it keeps the newest messages that fit into `retain` bytes (4 MB)."""
@@ -248,6 +261,14 @@ class Database:
     def processes(self) -> list[dict]:
         """The attached processes: slot, generation, pid, alive, since, commits, conflicts, what."""
         return self._store.processes()
+
+    def locks(self) -> list[dict]:
+        """Who keeps commits waiting now: lock ("commit" or "ticket"), slot, pid, alive, what, age, remaining, waiters. Empty: nobody."""
+        return self._store.locks()
+
+    def snapshots(self) -> list[dict]:
+        """The open snapshots, oldest first: entry, state ("active" or "revoked"), commit, behind, age, checkpoint, slot, pid, alive, what."""
+        return self._store.snapshots()
 
     def check(self) -> list[str]:
         """Walk the whole region and name every broken invariant; empty = clean."""

@@ -16,13 +16,16 @@ from memora.engine.codec cimport (Buf, buf_free, buf_init, buf_put, decode_key_o
 from memora.engine.commit cimport TreeRef, commit_one, read_roots
 from memora.engine.frames cimport Look, still_there, unregistered_ok
 from memora.engine.layout cimport *
+from memora.engine.many cimport expect_entry, expect_way
 from memora.engine.page cimport Entry, value_at
 from memora.engine.procs cimport fork_epoch
 from memora.engine.region cimport Region
 from memora.engine.status cimport error
 from memora.engine.sync cimport *
 from memora.engine.cursor cimport Cursor
+from memora.engine.tree cimport tree_find
 from memora.engine.transaction cimport Transaction
+from memora.scans cimport Scan
 
 import random
 import time
@@ -32,6 +35,7 @@ from memora import errors
 from memora.engine import codec
 
 cdef enum:
+    AHEAD = 32          # keys of get_many whose pages are asked for together
     TRIES = 16          # reads without an announced snapshot, before one is announced
 
 _ABSENT = object()
@@ -85,7 +89,7 @@ cdef class Space:
         cdef int st, i
         for i in range(TRIES):
             s = mm_ld64(&m.hot.commit_seq)
-            st = find(m, s, self.t.root, self.t.tree, k, kn, &look, &slot)
+            st = tree_find(m, s, &self.t, k, kn, &look, &slot)
             if st == MM_FOUND:
                 if value_at(look.page, slot, &e):
                     continue
@@ -239,24 +243,64 @@ cdef class Space:
     def get_many(self, keys) -> dict:
         """The keys that are there, with their values, all at one commit."""
         cdef Transaction t = self.transaction
+        cdef list wanted = list(keys)
         cdef Buf b
-        cdef const uint8_t *v
-        cdef size_t n
+        cdef Py_ssize_t at
+        cdef dict out = {}
         if t is None:
             t = Transaction(self.region, read_only=True)
         buf_init(&b)
-        out = {}
         try:
-            for key in keys:
-                b.n = 0
-                encode_key_object(key, &b)
-                if t.c_get(self.t.tree, b.p, b.n, &v, &n):
-                    out[key] = decode_value_object(v, n, self.pickle)
+            for at in range(0, len(wanted), AHEAD):
+                self.get_some(t, wanted, at, min(at + AHEAD, len(wanted)), &b, out)
         finally:
             buf_free(&b)
             if self.transaction is None:
                 t.rollback()
         return out
+
+    cdef int get_some(self, Transaction t, list keys, Py_ssize_t at, Py_ssize_t end, Buf *b, dict out) except -1:
+        """keys[at:end], at most AHEAD; their pages are asked for before the first is read (many.pyx)."""
+        cdef const uint8_t *k[AHEAD]
+        cdef size_t ends[AHEAD]
+        cdef uint32_t leaf[AHEAD]
+        cdef uint32_t i, slot, n = <uint32_t>(end - at), tree = self.t.tree, root
+        cdef bint plain
+        cdef const uint8_t *v
+        cdef size_t vn, kn
+        cdef Look look
+        cdef Entry e
+        cdef int st
+        t.check()
+        root = t.ref(tree).root
+        plain = t.read_only and not t.has_overlay and not t.ref(tree).hashed
+        b.n = 0
+        for i in range(n):
+            encode_key_object(keys[at + i], b)
+            ends[i] = b.n
+        for i in range(n):
+            k[i] = b.p + (ends[i - 1] if i else 0)
+            leaf[i] = expect_way(t.m, t.s, root, tree, k[i], b.p + ends[i] - k[i]) if plain else 0
+        for i in range(n):
+            expect_entry(t.m, t.s, leaf[i], k[i], b.p + ends[i] - k[i])
+        for i in range(n):
+            kn = b.p + ends[i] - k[i]
+            st = MM_MOVED
+            if leaf[i]:
+                st = find(t.m, t.s, leaf[i], tree, k[i], kn, &look, &slot)
+                if st == MM_FOUND:
+                    if value_at(look.page, slot, &e) or e.vinfo & (MM_V_EXT | MM_V_EXPIRY):
+                        st = MM_MOVED
+                    else:
+                        t.keep(e.val, e.vn)
+                if not still_there(&look):
+                    st = MM_MOVED
+            if st == MM_FOUND:
+                out[keys[at + i]] = decode_value_object(t.scratch, e.vn, self.pickle)
+            elif st != MM_ABSENT and t.c_get(tree, k[i], kn, &v, &vn):
+                out[keys[at + i]] = decode_value_object(v, vn, self.pickle)
+        t.alive()                       # before any of it is handed out
+        return 0
 
     def put_many(self, pairs, uint64_t expiry_ns=0):
         """Set all keys of a mapping, or of (key, value) pairs, in one commit."""
@@ -284,16 +328,15 @@ cdef class Space:
     def scan(self, start=None, stop=None, *, prefix=None, bint reverse=False, limit=None):
         """Pairs (key, value) in key order, at one commit: start <= key < stop, or keys with a str or bytes prefix.
 
+        A space with index="hash" has no order: there it takes no start, stop, prefix and reverse (NotSupportedError), and gives all pairs
+        in any order.
+
         reverse: from the end. limit: at most so many. The snapshot is held until the iterator is exhausted or closed.
         """
         return self._scan(start, stop, prefix, reverse, limit, True)
 
     def _scan(self, start, stop, prefix, bint reverse, limit, bint values):
-        cdef Transaction t = self.transaction
-        cdef Cursor c
-        cdef int more
         cdef bytes low = b"", high = None
-        left = -1 if limit is None else limit
         if prefix is not None:
             if start is not None or stop is not None:
                 raise ValueError("prefix goes without start and stop")
@@ -304,38 +347,10 @@ cdef class Space:
                 low = codec.encode_key(start)
             if stop is not None:
                 high = codec.encode_key(stop)
-        if t is None:
-            t = Transaction(self.region, read_only=True)
-        try:
-            c = Cursor(t, self.t.tree)
-            if reverse:
-                c.c_limit(<const uint8_t *><char *>low, len(low))
-            elif high is not None:
-                c.c_limit(<const uint8_t *><char *>high, len(high))
-            if not reverse:
-                more = c.c_seek(<const uint8_t *><char *>low, len(low))
-            elif high is None:
-                more = c.c_last()
-            else:
-                more = c.c_seek_before(<const uint8_t *><char *>high, len(high))
-            while more and left:
-                key = decode_key_object(c.kp, c.kn)
-                yield (key, decode_value_object(c.vp, c.vn, self.pickle)) if values else key
-                left -= 1
-                if not left:
-                    break
-                if c.writes != t.writes:            # the caller wrote in the same transaction: stand on the key again
-                    again = codec.encode_key(key)
-                    if reverse:
-                        more = c.c_seek_before(<const uint8_t *><char *>again, len(again))
-                    else:
-                        again += b"\0"
-                        more = c.c_seek(<const uint8_t *><char *>again, len(again))
-                else:
-                    more = c.c_prev() if reverse else c.c_next()
-        finally:
-            if self.transaction is None:
-                t.rollback()
+        if self.row.get("index") == "hash" and (low or high is not None or reverse):
+            raise errors.NotSupportedError(f"{self.name!r} was created with index='hash' and has no order: no start, stop, prefix, reverse; "
+                                           "a space with index='btree' has one")
+        return Scan(self.region, self.transaction, self.t.tree, self.pickle, low, high, reverse, limit, values)
 
     def __iter__(self):
         return self._scan(None, None, None, False, None, False)

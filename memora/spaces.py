@@ -3,8 +3,8 @@
 The catalog has one row a space (engine/catalog.py). Its options are fixed when it is created; whoever opens it again may leave
 them out, or give the same ones.
 
-    kv      tree, pickle
-    cache   tree, max_bytes, ttl (seconds, 0 = for good), evict
+    kv      tree, pickle, index
+    cache   tree, max_bytes, ttl (seconds, 0 = for good), evict, index
     topic   tree, retain (bytes)
     queue   tree, ids (ipc/queues.py)
 """
@@ -18,6 +18,7 @@ from memora.ipc import queues, topics
 
 CACHE_BYTES = 64 << 20
 TOPIC_BYTES = 4 << 20
+INDEXES = ("btree", "hash")
 WORDS = {"kv": "key space", "cache": "cache", "topic": "topic", "queue": "queue"}
 
 
@@ -35,22 +36,32 @@ class Wanted:
     def checked(self, name, row) -> dict:
         """The row; ProgrammingError: an option was given that is not the stored one."""
         for option, given in self.given.items():
-            if given is not None and given != row[option]:
-                raise errors.ProgrammingError(f"{WORDS[self.kind]} {name!r} was created with {option}={row[option]!r}, not {option}={given!r}; "
+            stored = row.get(option, "btree") if option == "index" else row[option]         # spaces older than the choice have no index in their row
+            if given is not None and given != stored:
+                raise errors.ProgrammingError(f"{WORDS[self.kind]} {name!r} was created with {option}={stored!r}, not {option}={given!r}; "
                                               "leave it out to take what is stored")
         return row
 
 
-def kv(pickle: bool) -> Wanted:
-    return Wanted("kv", {"pickle": bool(pickle)}, lambda txn: {"tree": txn.create_tree(), "pickle": bool(pickle)})
+def _index(name):
+    if name is not None and name not in INDEXES:
+        raise errors.ProgrammingError(f"index={name!r}: there are {' and '.join(map(repr, INDEXES))}")
+    return name
 
 
-def cached(ttl, max_bytes, evict) -> Wanted:
+def kv(pickle: bool, index=None) -> Wanted:
+    hashed = _index(index) == "hash"
+    return Wanted("kv", {"pickle": bool(pickle), "index": index},
+                  lambda txn: {"tree": txn.create_hash() if hashed else txn.create_tree(), "pickle": bool(pickle), "index": index or "btree"})
+
+
+def cached(ttl, max_bytes, evict, index=None) -> Wanted:
+    _index(index)
     ttl = None if ttl is None else seconds(ttl, "ttl")
     max_bytes = None if max_bytes is None else size(max_bytes, "max_bytes")
     evict = None if evict is None else cache.policy(evict)
-    return Wanted("cache", {"ttl": ttl, "max_bytes": max_bytes, "evict": evict},
-                  lambda txn: cache.create(txn, max_bytes or CACHE_BYTES, ttl or 0.0, evict or "clock"))
+    return Wanted("cache", {"ttl": ttl, "max_bytes": max_bytes, "evict": evict, "index": index},
+                  lambda txn: cache.create(txn, max_bytes or CACHE_BYTES, ttl or 0.0, evict or "clock", index or "btree"))
 
 
 def topic(retain) -> Wanted:

@@ -68,13 +68,14 @@ class Tx:
     """A transaction. From db.transaction() or db.snapshot(); `with` commits it at the end, or rolls it back if the block raises.
 
     It reads the commit `snapshot`, and its own writes; nobody else sees these before commit(). What another commit changed under
-    what it has read makes commit() raise SerializationError, and nothing was written: `db.run` does that again by itself.
+    what it has read makes commit() raise SerializationError, and nothing was written: `db.run` does that again by itself. SnapshotTooOld, from
+    any call: it kept too much, or stood too long (snapshot_bytes=, snapshot_age= of open()).
     One thread at a time may use it; after fork() it stays with the parent.
     """
 
-    def __init__(self, database, isolation: str = "serializable", read_only: bool = False):
+    def __init__(self, database, isolation: str = "serializable", read_only: bool = False, immediate: bool = False, wait: bool = True):
         self._database = database
-        self._txn = database._store.begin(read_only=read_only, isolation=isolation)
+        self._txn = database._store.begin(read_only=read_only, isolation=isolation, immediate=immediate, wait=wait)
         self._session = None
         self._committed = None
 
@@ -94,13 +95,13 @@ class Tx:
             result.settle()
         return Rows(result)
 
-    def kv(self, name: str, pickle: bool = False) -> KeySpace:
+    def kv(self, name: str, pickle: bool = False, index: str | None = None) -> KeySpace:
         """A key space in this transaction; made in it when the name is free."""
-        return KeySpace(self._database._store, name, self._row(name, spaces.kv(pickle)), pickle, self._txn)
+        return KeySpace(self._database._store, name, self._row(name, spaces.kv(pickle, index)), pickle, self._txn)
 
-    def cache(self, name: str, ttl=None, max_bytes=None, evict=None) -> Cache:
+    def cache(self, name: str, ttl=None, max_bytes=None, evict=None, index=None) -> Cache:
         """A cache in this transaction; made in it when the name is free."""
-        return Cache(self._database._store, name, self._row(name, spaces.cached(ttl, max_bytes, evict)), False, self._txn)
+        return Cache(self._database._store, name, self._row(name, spaces.cached(ttl, max_bytes, evict, index)), False, self._txn)
 
     def topic(self, name: str, retain=None) -> Topic:
         """A topic; what is published becomes visible with the commit."""
@@ -190,6 +191,11 @@ class Tx:
     @property
     def read_only(self) -> bool:
         return self._txn.read_only
+
+    @property
+    def ticket_held(self) -> bool:
+        """Whether it keeps other commits waiting: begun with immediate=True, and not lost since."""
+        return not self._txn.closed and self._txn.ticket_held
 
     @property
     def closed(self) -> bool:

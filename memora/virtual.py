@@ -2,13 +2,15 @@
 
 A provider takes the session's environment and the catalog's row, and returns (column names, rows), where rows(transaction) gives
 tuples. Entries of a key space, cache or queue are those of the statement's snapshot; a topic shows the messages that its ring holds
-now, up to that snapshot; memora_processes and memora_stats show this moment.
+now, up to that snapshot; memora_processes, _locks, _snapshots and _stats show this moment.
 
     key space         key, value
     cache             key, value, expires (seconds since the epoch, NULL = never), size (bytes of key and value)
     queue             id, state, payload, priority, attempts, worker (slot of the process that has it), pid, enqueued, available
     topic             seq, commit_number, published, payload
     memora_processes  slot, pid, alive, since, commits, conflicts, what
+    memora_locks      lock, slot, pid, alive, what, age, remaining, waiters
+    memora_snapshots  entry, state, commit_number, behind, age, checkpoint, slot, pid, alive, what
     memora_spaces     name, kind, tree
     memora_stats      name, value
 
@@ -108,6 +110,20 @@ def _processes(store):
     return names, rows
 
 
+def _locks(store):
+    def rows(txn):
+        for lock in store.locks():
+            yield tuple(shown(lock[name]) for name in ("lock", "slot", "pid", "alive", "what", "age", "remaining", "waiters"))
+    return ("lock", "slot", "pid", "alive", "what", "age", "remaining", "waiters"), rows
+
+
+def _snapshots(store):
+    def rows(txn):
+        for snapshot in store.snapshots():
+            yield tuple(shown(snapshot[name]) for name in ("entry", "state", "commit", "behind", "age", "checkpoint", "slot", "pid", "alive", "what"))
+    return ("entry", "state", "commit_number", "behind", "age", "checkpoint", "slot", "pid", "alive", "what"), rows
+
+
 def _spaces():
     def rows(txn):
         for row in catalog.items(txn):
@@ -130,6 +146,8 @@ def registry(store) -> dict[str, Callable]:
         "queue": lambda environment, row: _queue(store, row),
         "topic": lambda environment, row: _topic(store, row),
         "name:memora_processes": lambda environment, row: _processes(store),
+        "name:memora_locks": lambda environment, row: _locks(store),
+        "name:memora_snapshots": lambda environment, row: _snapshots(store),
         "name:memora_spaces": lambda environment, row: _spaces(),
         "name:memora_stats": lambda environment, row: _stats(store),
     }

@@ -13,10 +13,10 @@ AGGREGATES = ["count", "sum", "total", "avg", "min", "max"]
 
 
 class Generator:
-    """tables: name -> columns, as `schema` made them."""
+    """tables: name -> columns, as `schema` made them; written: those of them that are not generated."""
 
     def __init__(self, random):
-        self.random, self.tables = random, {}
+        self.random, self.tables, self.written = random, {}, {}
 
     def value(self):
         return self.random.choice(VALUES)
@@ -40,6 +40,12 @@ class Generator:
                 if r.random() < 0.07:
                     part += " NOT NULL"
                 parts.append(part)
+            self.written[name] = list(columns)
+            if r.random() < 0.25:
+                # (depth 2: no subqueries)
+                value = self.expr([(name, columns)], 2).replace(f"{name}.", "")
+                parts.append(f"g {r.choice(TYPES[:9])} AS ({value}) {r.choice(['', 'VIRTUAL', 'STORED'])}")
+                columns = [*columns, "g"]
             if len(columns) > 2 and r.random() < 0.2:
                 parts.append(f"UNIQUE({', '.join(r.sample(columns, 2))})")
             tail = " WITHOUT ROWID" if 0.4 <= kind < 0.5 else ""
@@ -139,9 +145,56 @@ class Generator:
             return f"{self.column(scope)} BETWEEN {self.value()} AND {self.value()}"
         return self.expr(scope, 1)
 
+    def window(self, columns):
+        """What stands in OVER (...). Ties are broken by all columns, or the frame would depend on the order of the rows."""
+        r = self.random
+        parts = []
+        if r.random() < 0.6:
+            parts.append("PARTITION BY " + ", ".join(r.sample(columns, 1)))
+        by_value = r.random() < 0.25
+        terms = [c + r.choice(["", "", " DESC", " NULLS LAST", " DESC NULLS FIRST"]) for c in columns]
+        r.shuffle(terms)
+        if r.random() < 0.85 or by_value:
+            parts.append("ORDER BY " + ", ".join(terms[:1] if by_value else terms))
+        if r.random() < 0.7:
+            unit = "RANGE" if by_value else r.choice(["ROWS", "GROUPS"]) if len(parts) and "ORDER" in parts[-1] else "GROUPS"
+            bounds = ["UNBOUNDED PRECEDING", f"{r.choice(['0', '1', '2'])} PRECEDING", "CURRENT ROW", "1 FOLLOWING",
+                      f"{r.choice(['1.5' if by_value else '2', '3'])} FOLLOWING", "UNBOUNDED FOLLOWING"]
+            first = r.randint(0, 4)
+            last = r.randint(max(first, 1), 5)
+            exclude = r.choice(["", "", "", " EXCLUDE NO OTHERS", " EXCLUDE CURRENT ROW", " EXCLUDE GROUP", " EXCLUDE TIES"])
+            if by_value and "CURRENT" in exclude:
+                exclude = ""
+            parts.append(f"{unit} BETWEEN {bounds[first]} AND {bounds[last]}{exclude}")
+        return " ".join(parts), by_value or not any("ORDER" in p for p in parts)
+
+    def windows(self):
+        """A SELECT with window functions."""
+        r = self.random
+        text, scope = self.sources()
+        columns = [f"{alias}.{c}" for alias, found in scope for c in found]
+        values = []
+        for _ in range(r.randint(1, 3)):
+            over, tied = self.window(columns)
+            x = self.expr(scope, 2)
+            condition = f" FILTER (WHERE {self.condition(scope)})" if r.random() < 0.2 else ""
+            # integers, so that taking values out of a sum again is exact in both; no FILTER with min and max, which sqlite3 3.40
+            # gets wrong where the frame's start moves
+            n = f"CAST({x} AS INTEGER) % 1000"
+            calls = [f"count({x}){condition}", f"sum({n}){condition}", f"total({n}){condition}", f"avg({n}){condition}",
+                     f"min({x})", f"max({x})", "rank()", "dense_rank()", "percent_rank()", "cume_dist()"]
+            if not tied:
+                calls += ["row_number()", f"ntile({r.randint(1, 4)})", f"lag({x})", f"lead({x}, {r.randint(0, 3)}, {self.value()})",
+                          f"first_value({x})", f"last_value({x})", f"nth_value({x}, {r.randint(1, 3)})",
+                          f"group_concat({n}, '-'){condition}"]
+            values.append(f"{r.choice(calls)} OVER ({over})")
+        return f"SELECT {', '.join(columns + values)} FROM {text}", True
+
     def select(self):
         """(a SELECT, whether it groups or drops repeated rows: then 1 and 1.0 may stand for each other)."""
         r = self.random
+        if r.random() < 0.15:
+            return self.windows()
         text, scope = self.sources()
         conditions = [self.condition(scope) for _ in range(r.choice([0, 1, 1, 2]))]
         where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
@@ -166,8 +219,8 @@ class Generator:
         """An INSERT, UPDATE or DELETE."""
         r = self.random
         table = r.choice(list(self.tables))
-        columns = self.tables[table]
-        scope = [(table, columns)]
+        columns = self.written[table]
+        scope = [(table, self.tables[table])]
         k = r.random()
         if k < 0.6:
             rows = ", ".join(f"({', '.join(self.value() for _ in columns)})" for _ in range(r.choice([1, 1, 3])))

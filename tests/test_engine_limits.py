@@ -418,7 +418,7 @@ def header(change):
     """A change of the header with its checksum made good."""
     def changed(region, slots):
         change(region)
-        struct.pack_into("<I", region, 168, crc32c(region[:168]))
+        struct.pack_into("<I", region, 184, crc32c(region[:184]))
     return changed
 
 

@@ -5,6 +5,7 @@ import time
 
 import counters
 import pytest
+from regions import db, shm  # noqa: F401  (fixtures)
 from sortedcontainers import SortedDict
 
 from memora import errors
@@ -301,3 +302,27 @@ def test_conflicts_are_exactly_the_models(store, seed):
             reader.txn.commit()
         counters.count("model steps")
     assert min(outcomes) > 10
+
+
+def test_a_new_space_is_no_conflict_unless_sql_rests_on_the_schema(db):
+    k = db.kv("k")
+    with db.transaction() as tx:
+        tx.kv("k")["a"] = 1
+        db.kv("another")
+    assert k["a"] == 1
+    db.execute("CREATE TABLE t (a)")
+    with pytest.raises(errors.SerializationError), db.transaction() as tx:
+        tx.execute("INSERT INTO t VALUES (1)")
+        db.execute("CREATE INDEX i ON t (a)")
+    assert db.execute("SELECT count(*) FROM t").fetchone() == (0,)
+
+
+def test_a_dropped_space_takes_no_blind_write(store):
+    tree, other = filled(store, PAIRS)
+    txn = store.begin()
+    txn.put(tree, b"k020", b"blind")
+    txn.put(other, b"x", b"1")
+    change(store, lambda their: their.drop_tree(tree))
+    with pytest.raises(errors.OperationalError, match="dropped"):
+        txn.commit()
+    assert store.begin(read_only=True).get(other, b"x") is None

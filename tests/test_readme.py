@@ -93,7 +93,6 @@ def test_files_that_the_tour_names_exist():
 
 @pytest.mark.parametrize("text, error", [
     ("open(':memory:').backup('x')", "backup"), ("open(':memory:').signal('x')", "signal"),
-    ("open(':memory:').execute('SELECT row_number() OVER () FROM (SELECT 1)')", "window"),
     ("open(':memory:').execute('ATTACH \"x\" AS y')", "Attach"), ("open(':memory:').execute('CREATE TEMP TABLE t (a)')", "temporary"),
 ])
 def test_not_yet_is_still_true(text, error):

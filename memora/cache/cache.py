@@ -19,16 +19,15 @@ from typing import Any
 from memora import errors
 from memora.durations import seconds
 from memora.engine.codec import decode_value, encode_key
-from memora.engine.cursor import Cursor
 from memora.kv import Space
 
 POLICIES = ("clock",)
 _ABSENT = object()
 
 
-def create(txn, max_bytes: int, ttl: float, evict: str) -> dict:
+def create(txn, max_bytes: int, ttl: float, evict: str, index: str) -> dict:
     """The tree of a new cache; what its catalog row says of it."""
-    return {"tree": txn.create_bounded(max_bytes), "max_bytes": max_bytes, "ttl": ttl, "evict": evict}
+    return {"tree": txn.create_bounded(max_bytes, index == "hash"), "max_bytes": max_bytes, "ttl": ttl, "evict": evict, "index": index}
 
 
 def expiry(ttl: float | str | None, default_s: float) -> int:
@@ -122,11 +121,8 @@ class Cache(Space):
 
     def _entry(self, key):
         """(value, expiry in ns) in this transaction, or (_ABSENT, 0)."""
-        encoded = encode_key(key)
-        cursor = Cursor(self.transaction, self.row["tree"])
-        if not cursor.seek(encoded) or cursor.key != encoded:
-            return _ABSENT, 0
-        return decode_value(cursor.value), cursor.expiry_ns
+        found = self.transaction.get_until(self.row["tree"], encode_key(key))
+        return (decode_value(found[0]), found[1]) if found else (_ABSENT, 0)
 
     def stats(self) -> dict:
         """{"entries", "bytes", "max_bytes", "evicted"}: as committed by now; expired entries count until they are removed.

@@ -1,6 +1,6 @@
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from memora.engine.frames cimport Look
-from memora.engine.layout cimport mm_map, mm_frame
+from memora.engine.layout cimport mm_map, mm_frame, mm_valref
 from memora.engine.page cimport Entry
 
 # The way from a root to a leaf, in the state a commit is building.
@@ -21,5 +21,10 @@ cdef int fences(mm_map *m, uint64_t s, uint32_t root, uint32_t tree, const mm_fr
 cdef int put_at(mm_map *m, Path *path, const uint8_t *k, size_t kn, const uint8_t *v, uint64_t vn, uint64_t expiry) noexcept nogil
 cdef int delete_at(mm_map *m, Path *path) noexcept nogil
 cdef int drop_pages(mm_map *m, uint32_t root, uint32_t tree) noexcept nogil
+cdef int retire_value(mm_map *m, const Entry *e) noexcept nogil
+cdef int set_value(mm_map *m, uint32_t tree, Entry *e, mm_valref *ref, size_t kn, const uint8_t *v, uint64_t vn, uint64_t expiry) noexcept nogil
+cdef int set_key(mm_map *m, uint32_t tree, Entry *e, const uint8_t *k, size_t kn) noexcept nogil
+cdef void keep_key(Entry *e, const Entry *old, const uint8_t *k, size_t kn) noexcept nogil
+cdef int drop_leaf(mm_map *m, uint32_t pgno, uint32_t tree) noexcept nogil
 cdef int value_bytes(mm_map *m, const Entry *e, const uint8_t **v, uint64_t *vn) noexcept nogil
 cdef int lack(const mm_map *m) noexcept nogil

@@ -45,6 +45,7 @@ cdef int find(mm_map *m, uint64_t s, uint32_t root, uint32_t tree, const uint8_t
         i = search(m, p, k, kn, &found)
         if p.level == 0:
             look.hopped = hopped
+            look.seen = pgno
             slot[0] = i
             return MM_FOUND if found else MM_ABSENT
         pgno = child_at(p, i + found)
@@ -188,19 +189,50 @@ cdef int set_key(mm_map *m, uint32_t tree, Entry *e, const uint8_t *k, size_t kn
     return MM_OK
 
 
+cdef int set_value(mm_map *m, uint32_t tree, Entry *e, mm_valref *ref, size_t kn, const uint8_t *v, uint64_t vn, uint64_t expiry) noexcept nogil:
+    """Fill the entry's value and expiry; one that is too long for a page goes into a new extent, and ref tells where."""
+    cdef mm_extent *x
+    e.child = 0
+    e.expiry = expiry
+    if kn + vn <= MM_CELL_INLINE or vn <= sizeof(mm_valref):
+        e.vinfo = <uint16_t>vn
+        e.val = v
+        e.vn = <uint32_t>vn
+    else:
+        x = new_extent(m, tree, vn, &ref.granule)
+        if x == NULL:
+            return MM_NEED_EXTENT if m.need else MM_CORRUPT
+        memcpy(<uint8_t *>x + sizeof(mm_extent), v, vn)
+        ref.pad = 0
+        ref.nbytes = vn
+        e.vinfo = MM_V_EXT
+        e.val = <const uint8_t *>ref
+        e.vn = sizeof(mm_valref)
+    if expiry:
+        e.vinfo |= MM_V_EXPIRY
+    return MM_OK
+
+
+cdef void keep_key(Entry *e, const Entry *old, const uint8_t *k, size_t kn) noexcept nogil:
+    """Fill the entry's key when it replaces `old`, of the same key: the rest of a long one stays where it is."""
+    e.key = k
+    e.kn = <uint32_t>(kn if kn <= MM_KEY_INLINE else MM_KEY_INLINE)
+    e.lg = 0
+    e.lk = 0
+    if kn > MM_KEY_INLINE:
+        memcpy(&e.lg, old.val - 8, 4)
+        e.lk = <uint32_t>kn
+
+
 cdef int put_at(mm_map *m, Path *path, const uint8_t *k, size_t kn, const uint8_t *v, uint64_t vn, uint64_t expiry) noexcept nogil:
     """Insert the key at the path's slot, or replace the value there (path.found). The path is used up."""
     cdef mm_frame *p = dirty(m, path.pgno[path.depth])
     cdef uint32_t i = path.idx[path.depth]
     cdef Entry e, old
-    cdef mm_extent *x
     cdef mm_valref ref
     cdef int st
     if p == NULL:
         return lack(m)
-    e.child = 0
-    e.expiry = expiry
-    e.lk = 0
     if path.found:
         if value_at(p, i, &old):
             m.corrupt_page = path.pgno[path.depth]
@@ -212,29 +244,11 @@ cdef int put_at(mm_map *m, Path *path, const uint8_t *k, size_t kn, const uint8_
         st = retire_value(m, &old)
         if st:
             return st
-    if kn + vn <= MM_CELL_INLINE or vn <= sizeof(ref):
-        e.vinfo = <uint16_t>vn
-        e.val = v
-        e.vn = <uint32_t>vn
-    else:
-        x = new_extent(m, path.tree, vn, &ref.granule)
-        if x == NULL:
-            return MM_NEED_EXTENT if m.need else MM_CORRUPT
-        memcpy(<uint8_t *>x + sizeof(mm_extent), v, vn)
-        ref.pad = 0
-        ref.nbytes = vn
-        e.vinfo = MM_V_EXT
-        e.val = <const uint8_t *>&ref
-        e.vn = sizeof(ref)
-    if expiry:
-        e.vinfo |= MM_V_EXPIRY
+    st = set_value(m, path.tree, &e, &ref, kn, v, vn, expiry)
+    if st:
+        return st
     if path.found:
-        e.key = k
-        e.kn = <uint32_t>(kn if kn <= MM_KEY_INLINE else MM_KEY_INLINE)
-        e.lg = 0
-        if kn > MM_KEY_INLINE:                      # the key's rest stays where it is
-            memcpy(&e.lg, old.val - 8, 4)
-            e.lk = <uint32_t>kn
+        keep_key(&e, &old, k, kn)
         drop_entry(p, i)
     else:
         st = set_key(m, path.tree, &e, k, kn)

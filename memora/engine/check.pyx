@@ -2,12 +2,13 @@
 
 It takes the commit lock, so it sees one moment; it only reads. Every page number, frame, extent and granule must be
 accounted for exactly once: reachable from a tree, or in exactly one list, or free. Cited invariants: frames(n), page(n), btree(n),
-extents(n), wal(n) of the modules of those names.
+hashindex(n), extents(n), wal(n) of the modules of those names.
 """
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy
 from memora.engine.btree cimport value_bytes
 from memora.engine.extents cimport extent_bytes, granules_for
+from memora.engine.hashindex cimport bucket_of, siphash
 from memora.engine.layout cimport *
 from memora.engine.page cimport Entry, cell_bytes, child_at, entry_at, used_bytes, value_at
 from memora.engine.procs cimport lock_release
@@ -58,35 +59,15 @@ cdef class _Walk:
         cdef mm_frame *p
         cdef Entry e
         cdef uint8_t kb[384]
-        cdef mm_valref ref
-        cdef uint32_t i, f
+        cdef uint32_t i
         total = count = 0
         depth_of_leaves = None
         todo = [(root, 0, None, None, None)]
         while todo:
             pgno, depth, low, high, level = todo.pop()
-            if not 0 < pgno < self.m.hot.page_high:
-                self.say(f"{what}: page {pgno} is no page number")
+            p = self.page(pgno, tree, what)
+            if p == NULL:
                 continue
-            if pgno in self.pages:
-                self.say(f"{what}: page {pgno} is also in {self.pages[pgno]}")
-                continue
-            self.pages[pgno] = what
-            f = self.m.pt[pgno]
-            if f & MM_PT_BITS:
-                self.say(f"{what}: page {pgno} is marked free")
-                continue
-            if not self.claim_frame(f, f"page {pgno} of {what}"):
-                continue
-            p = mm_frame_at(self.m, f)
-            if p.pgno != pgno or p.tree != tree:
-                self.say(f"{what}: frame {f} says page {p.pgno} of tree {p.tree}, expected page {pgno} of tree {tree}")
-                continue
-            if p.gen & 1:
-                self.say(f"frames(4): page {pgno}: the current frame {f} has odd gen {p.gen}")
-            if p.ver > self.m.hot.commit_seq or p.next or p.retired:
-                self.say(f"frames(1): page {pgno}: ver {p.ver}, next {p.next}, retired {p.retired} at commit {self.m.hot.commit_seq}")
-            self.chain(pgno, p)
             if level is not None and p.level != level:
                 self.say(f"btree(1): page {pgno} has level {p.level}, its parent expects {level}")
             if p.kind != (MM_KIND_BRANCH if p.level else MM_KIND_LEAF) or p.layout != 1:
@@ -103,23 +84,13 @@ cdef class _Walk:
                 if entry_at(p, i, kb, &e):
                     self.say(f"page {pgno}: slot {i} leaves the page")
                     break
-                key = (<char *>kb)[:e.kn]
-                if e.lk:
-                    self.claim_extent(e.lg, e.lk - MM_KEY_INLINE, f"key in slot {i} of page {pgno}")
-                    rest = extent_bytes(self.m, e.lg, e.lk - MM_KEY_INLINE)
-                    if rest != NULL:
-                        key += (<const char *>rest)[:e.lk - MM_KEY_INLINE]
+                key, size = self.entry(p, i, kb, &e)
                 if (low is not None and key < low) or (high is not None and key >= high):
                     self.say(f"btree(2): page {pgno}: key {key[:40]!r} is not between {low!r} and {high!r}")
                 keys.append(key)
                 if p.level == 0:
                     count += 1
-                    if e.vinfo & MM_V_EXT:
-                        memcpy(&ref, e.val, sizeof(ref))
-                        self.claim_extent(ref.granule, ref.nbytes, f"value in slot {i} of page {pgno}")
-                        total += len(key) + ref.nbytes
-                    else:
-                        total += len(key) + e.vn
+                    total += size
             if len(keys) < p.count:
                 continue                # its cells cannot be measured, nor its children be told apart
             sizes = sum([cell_bytes(p, i) for i in range(p.count)])
@@ -137,6 +108,130 @@ cdef class _Walk:
             elif depth != depth_of_leaves:
                 self.say(f"btree(1): {what}: leaves at depth {depth_of_leaves} and {depth}")
         return total, count
+
+    cdef mm_frame *page(self, pgno, uint32_t tree, str what) except? NULL:
+        """The newest version of a page that a tree refers to, accounted for; NULL: it is none."""
+        cdef mm_frame *p
+        cdef uint32_t f
+        if not 0 < pgno < self.m.hot.page_high:
+            self.say(f"{what}: page {pgno} is no page number")
+            return NULL
+        if pgno in self.pages:
+            self.say(f"{what}: page {pgno} is also in {self.pages[pgno]}")
+            return NULL
+        self.pages[pgno] = what
+        f = self.m.pt[<uint32_t>pgno]
+        if f & MM_PT_BITS:
+            self.say(f"{what}: page {pgno} is marked free")
+            return NULL
+        if not self.claim_frame(f, f"page {pgno} of {what}"):
+            return NULL
+        p = mm_frame_at(self.m, f)
+        if p.pgno != pgno or p.tree != tree:
+            self.say(f"{what}: frame {f} says page {p.pgno} of tree {p.tree}, expected page {pgno} of tree {tree}")
+            return NULL
+        if p.gen & 1:
+            self.say(f"frames(4): page {pgno}: the current frame {f} has odd gen {p.gen}")
+        if p.ver > self.m.hot.commit_seq or p.next or p.retired:
+            self.say(f"frames(1): page {pgno}: ver {p.ver}, next {p.next}, retired {p.retired} at commit {self.m.hot.commit_seq}")
+        self.chain(pgno, p)
+        return p
+
+    cdef hash_tree(self, uint32_t tree, uint32_t root, str what):
+        """Walk one hash index: the directory whole, each bucket named once. Returns its entries as (bytes, count)."""
+        cdef mm_frame *p
+        cdef mm_frame *top = mm_frame_at(self.m, self.m.pt[root] & MM_PT_MASK) if 0 < root < self.m.hot.page_high else NULL
+        cdef uint64_t k0 = 0, k1 = 0
+        cdef uint32_t i, n, per
+        if top == NULL or self.m.pt[root] & MM_PT_BITS or self.m.pt[root] >= self.m.hot.n_units:
+            self.say(f"{what}: its root, page {root}, is no page")
+            return 0, 0
+        memcpy(&k0, <uint8_t *>top + MM_UNIT - 16, 8)
+        memcpy(&k1, <uint8_t *>top + MM_UNIT - 8, 8)
+        buckets = top.extra
+        level = top.level
+        if not 0 < level <= 4 or not 0 < buckets <= MM_DIR_FAN ** level or buckets <= MM_DIR_FAN ** (level - 1) * (level > 1):
+            self.say(f"{what}: {buckets} buckets under a directory of {level} levels")
+            return 0, 0
+        named = [root]
+        for level in range(top.level, 0, -1):
+            below = []
+            want = -(-buckets // MM_DIR_FAN ** (level - 1))         # entries of this level
+            for at, pgno in enumerate(named):
+                p = self.page(pgno, tree, f"{what}, directory")
+                if p == NULL:
+                    return 0, 0
+                n = min(MM_DIR_FAN, want - at * MM_DIR_FAN)
+                if p.kind != MM_KIND_DIRECTORY or p.level != level or p.layout != 1 or p.count != (n + 1) // 2 or p.heap != MM_UNIT - 16:
+                    self.say(f"hashindex: page {pgno}: kind {p.kind}, level {p.level}, layout {p.layout}, count {p.count}, heap {p.heap} in a "
+                             f"directory of {buckets} buckets")
+                    return 0, 0
+                below += [(<uint32_t *>(<uint8_t *>p + MM_HEAD))[i] for i in range(n)]
+            named = below
+        total = count = 0
+        for b, pgno in enumerate(named):
+            place = 0
+            while pgno:
+                p = self.page(pgno, tree, f"{what}, bucket {b}")
+                if p == NULL:
+                    break
+                if p.kind != MM_KIND_BUCKET or p.layout != 1 or p.level or p.prefix or p.extra >> 32 != b or p.flags != place & 255:
+                    self.say(f"hashindex(3): page {pgno}, place {place} of bucket {b}: kind {p.kind}, layout {p.layout}, level {p.level}, "
+                             f"prefix {p.prefix}, bucket {p.extra >> 32}, flags {p.flags}")
+                    break
+                pgno = p.extra & 0xffffffff
+                if place and not pgno and p.count == 0:
+                    self.say(f"hashindex(4): page {p.pgno}, the last of bucket {b}, is empty")
+                found = self.bucket_page(p, b, buckets, k0, k1)
+                total += found[0]
+                count += found[1]
+                place += 1
+        return total, count
+
+    cdef bucket_page(self, mm_frame *p, uint32_t b, uint32_t buckets, uint64_t k0, uint64_t k1):
+        """The entries of one page of a bucket, as (bytes, count)."""
+        cdef Entry e
+        cdef uint8_t kb[384]
+        cdef uint32_t i, h
+        cdef uint64_t wide
+        cdef mm_slotent *slot = <mm_slotent *>(<uint8_t *>p + MM_HEAD)
+        total = sizes = 0
+        if p.count > MM_MAX_SLOTS or p.heap < MM_HEAD + 8 * p.count or p.heap > MM_UNIT:
+            self.say(f"page(3): page {p.pgno}: {p.count} slots, heap at {p.heap}")
+            return 0, 0
+        keys = set()
+        for i in range(p.count):
+            if entry_at(p, i, kb, &e):
+                self.say(f"page {p.pgno}: slot {i} leaves the page")
+                return total, i
+            key, size = self.entry(p, i, kb, &e)
+            total += size
+            wide = siphash(k0, k1, <const uint8_t *><char *>key, len(key))
+            h = (<uint32_t>wide ^ <uint32_t>(wide >> 32)) & ~self.m.hash_ignore
+            if slot[i].head != h or bucket_of(h, buckets) != b or key in keys:
+                self.say(f"hashindex(1): page {p.pgno}: slot {i} with key {key[:40]!r} of hash {h:#x} has head {slot[i].head:#x}, "
+                         f"in bucket {b} of {buckets}")
+            keys.add(key)
+            sizes += cell_bytes(p, i)
+        if sizes + p.frag + p.heap != MM_UNIT:
+            self.say(f"page(3): page {p.pgno}: cells {sizes} + frag {p.frag} + heap {p.heap} is not {MM_UNIT}")
+        return total, p.count
+
+    cdef entry(self, mm_frame *p, uint32_t i, const uint8_t *kb, const Entry *e):
+        """(key, bytes of key and value) of an entry; its extents are accounted for."""
+        cdef mm_valref ref
+        cdef const uint8_t *rest
+        key = (<const char *>kb)[:e.kn]
+        if e.lk:
+            self.claim_extent(e.lg, e.lk - MM_KEY_INLINE, f"key in slot {i} of page {p.pgno}")
+            rest = extent_bytes(self.m, e.lg, e.lk - MM_KEY_INLINE)
+            if rest != NULL:
+                key += (<const char *>rest)[:e.lk - MM_KEY_INLINE]
+        if p.level or not e.vinfo & MM_V_EXT:
+            return key, len(key) + e.vn
+        memcpy(&ref, e.val, sizeof(ref))
+        self.claim_extent(ref.granule, ref.nbytes, f"value in slot {i} of page {p.pgno}")
+        return key, len(key) + ref.nbytes
 
     cdef chain(self, uint32_t pgno, mm_frame *p):
         """The older versions of a page: linked both ways, versions falling, each retired by the one after it."""
@@ -209,9 +304,11 @@ def check(Region region not None) -> list:
                     w.say(f"roots: slot {i} of page {n} is no row of a tree")
                     continue
                 memcpy(&root, e.val, sizeof(root))
-                trees[int.from_bytes((<char *>kb)[:4], "big")] = (root.root, root.control, root.kind)
-        for tree, (rootno, control, kind) in sorted(trees.items()):
-            total, count = w.tree(tree, rootno, f"tree {tree}")
+                trees[int.from_bytes((<char *>kb)[:4], "big")] = (root.root, root.control, root.kind, root.flags)
+        for tree, (rootno, control, kind, flags) in sorted(trees.items()):
+            if flags & ~MM_ROOTF_HASH:
+                w.say(f"tree {tree} has flags {flags:#x}")
+            total, count = w.hash_tree(tree, rootno, f"tree {tree}") if flags & MM_ROOTF_HASH else w.tree(tree, rootno, f"tree {tree}")
             if control:
                 w.claim_extent(control, sizeof(mm_control), f"control of tree {tree}")
                 c = <mm_control *>extent_bytes(m, control, sizeof(mm_control))
@@ -278,16 +375,19 @@ def check(Region region not None) -> list:
                     w.say(f"page {pg} is neither in a tree nor free (pt {m.pt[pg]:#x}): leaked")
         # extents
         g = m.hot.xlimbo_head
-        seen = 0
+        seen = granules = 0
         while g:
             if extent_bytes(m, g, 0) == NULL or g in w.extents:
                 w.say(f"list of retired extents: {g} is in use or outside the region")
                 break
             w.extents[g] = (mm_extent_at(m, g).granules, "retired")
             seen += 1
+            granules += mm_extent_at(m, g).granules
             g = mm_extent_at(m, g).link
-        if seen != m.hot.xlimbo_count:
-            w.say(f"list of retired extents: {seen}; the count says {m.hot.xlimbo_count}")
+        if seen != m.hot.xlimbo_count or granules != m.hot.xlimbo_granules:
+            w.say(f"list of retired extents: {seen} of {granules} granules; the counts say {m.hot.xlimbo_count} of {m.hot.xlimbo_granules}")
+        if m.hot.pinned_todo > m.hot.pinned_count:
+            w.say(f"pinned list: {m.hot.pinned_todo} to be looked at of {m.hot.pinned_count}")
         # log
         pos = m.hot.ring_tail
         commit = m.hot.tail_commit

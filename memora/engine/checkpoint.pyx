@@ -319,7 +319,7 @@ def _trees(Transaction t) -> list:
             if c.vn != sizeof(root):
                 raise errors.CorruptionError(f"tree {tree}: its row in the roots has {c.vn} bytes")
             memcpy(&root, c.vp, sizeof(root))
-            found.append((tree, root.kind, root.control))
+            found.append((tree, root.kind | root.flags << MM_MADE_SHIFT, root.control))
         more = c.c_next()
     return found
 
@@ -347,7 +347,7 @@ def _begin(Region region):
         topics = _topics(region)
         take_lock(region, 60000000000)
         try:
-            t = Transaction(region, read_only=True)
+            t = Transaction(region, read_only=True, checkpoint=True)
             lsn = m.hot.ring_head
             next_tree = m.hot.next_tree
             heads = {tree: control_at(region, tree, granule).head_seq for tree, granule in topics}

@@ -16,21 +16,25 @@ BOUNDED     A tree with mm_control keeps its bytes under max_bytes in every comm
             passing over those whose visited bit is set and clearing it (a CLOCK over the leaves).
 SOURCE      Corbato, A Paging Experiment with the Multics System (1968), for the clock.
 """
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
-from memora.engine.btree cimport Path, delete_at, drop_pages, find, locate, put_at, value_bytes
+from memora.engine.budget cimport keep_budget
+from memora.engine.btree cimport Path, delete_at, find, locate, put_at, value_bytes
 from memora.engine.descriptor cimport begin, get32, get64, put32, put64, roll_forward, seal
 from memora.engine.extents cimport collect_extents, extent_bytes, new_extent, retire_extent
 from memora.engine.frames cimport Look, collect, current, finish, new_page, still_there
 from memora.engine.growth cimport grow_for
+from memora.engine.hashindex cimport hash_create, hash_hand, hash_hand_next, hash_key
 from memora.engine.layout cimport *
 from memora.engine.overlay cimport Action, Node, Overlay, overlay_first
 from memora.engine.page cimport Entry, entry_at, value_at
-from memora.engine.procs cimport lock_release, release_dead_snapshots
+from memora.engine.procs cimport lock_release, release_dead_snapshots, revoke_oldest
 from memora.engine.readset cimport Intent, TreeRef, validate
 from memora.engine.region cimport Region, take_lock
 from memora.engine.status cimport error
 from memora.engine.sync cimport *
+from memora.engine.tree cimport TreeRef, tree_delete, tree_drop, tree_locate, tree_put
+from memora.engine.turns cimport take_turn, wait_ticket
 from memora.engine.wal cimport log_room, log_shed, record_begin, record_op, record_write, ring_in, ring_out, seal_now
 
 from memora import errors
@@ -58,6 +62,7 @@ cdef int read_roots(mm_map *m, uint64_t s, uint32_t tree, TreeRef *out) noexcept
     out.tree = tree
     out.control = 0
     out.kind = MM_ROOT_TREE
+    out.hashed = 0
     if tree <= MM_TREE_CATALOG:
         out.root = MM_PG_CATALOG if tree else MM_PG_ROOTS
         return MM_OK
@@ -76,7 +81,8 @@ cdef int read_roots(mm_map *m, uint64_t s, uint32_t tree, TreeRef *out) noexcept
     out.root = root.root
     out.control = root.control
     out.kind = root.kind
-    return MM_OK
+    out.hashed = root.flags & MM_ROOTF_HASH
+    return hash_key(m, s, out) if out.hashed else MM_OK
 
 
 # ---------------------------------------------------------------------------------------------- applying
@@ -112,7 +118,7 @@ cdef int apply_delete(mm_map *m, const TreeRef *t, Path *path, const uint8_t *k,
     st = record_op(m, op, t.tree, k, kn, NULL, 0, old, oldn, 1, e.expiry)
     if st == MM_OK:
         st = account(m, t, -<int64_t>(kn + oldn + ENTRY_COST), -1)
-    return st if st else delete_at(m, path)
+    return st if st else tree_delete(m, t, path)
 
 
 cdef int apply_op(mm_map *m, const TreeRef *t, uint8_t op, const uint8_t *k, size_t kn, const uint8_t *v, uint64_t vn, uint64_t expiry,
@@ -122,7 +128,7 @@ cdef int apply_op(mm_map *m, const TreeRef *t, uint8_t op, const uint8_t *k, siz
     cdef Entry e
     cdef const uint8_t *old = NULL
     cdef uint64_t oldn = 0
-    cdef int st = locate(m, t.root, t.tree, k, kn, &path)
+    cdef int st = tree_locate(m, t, k, kn, &path)
     cdef int dead = 0
     had[0] = 0
     if st:
@@ -145,7 +151,7 @@ cdef int apply_op(mm_map *m, const TreeRef *t, uint8_t op, const uint8_t *k, siz
         if st:
             return st
     st = record_op(m, MM_OP_PUT, t.tree, k, kn, v, vn, old, oldn if had[0] else 0, had[0], expiry)
-    return st if st else put_at(m, &path, k, kn, v, vn, expiry)
+    return st if st else tree_put(m, t, &path, k, kn, v, vn, expiry)
 
 
 cdef int evict(mm_map *m, const TreeRef *t, const uint8_t *keep, size_t keepn) noexcept nogil:
@@ -157,21 +163,22 @@ cdef int evict(mm_map *m, const TreeRef *t, const uint8_t *keep, size_t keepn) n
     cdef Path path, again
     cdef Entry e
     cdef mm_frame *p
-    cdef uint32_t leaves = 0, i, pgno
+    cdef uint32_t leaves = 0, visits = 0, i, pgno
     cdef uint64_t bits, n
     cdef int st, wrapped = 0, was_kept
     while get64(m, &c.bytes) > c.max_bytes:
-        if leaves >= EVICT_LEAVES:
+        if leaves >= EVICT_LEAVES or visits >= 64 * EVICT_LEAVES:
             return MM_REFUSED
-        leaves += 1
+        visits += 1
         n = get64(m, &c.hand_len)
         for i in range(8):
             hand[i] = get64(m, c.hand + 8 * i)
-        st = locate(m, t.root, t.tree, <uint8_t *>hand, n if n <= 64 else 64, &path)
+        st = hash_hand(m, t, hand, &path) if t.hashed else locate(m, t.root, t.tree, <uint8_t *>hand, n if n <= 64 else 64, &path)
         if st:
             return st
         pgno = path.pgno[path.depth]
         p = current(m, pgno)
+        leaves += p != NULL and p.count > 0     # buckets may be empty
         i = path.idx[path.depth]
         bits = mm_ld64r(&m.vis[pgno])
         while get64(m, &c.bytes) > c.max_bytes:
@@ -187,30 +194,38 @@ cdef int evict(mm_map *m, const TreeRef *t, const uint8_t *keep, size_t keepn) n
                 bits &= ~(<uint64_t>1 << (i & 63))
                 i += 1
                 continue
-            st = locate(m, t.root, t.tree, full, e.kn, &again)
-            if st:
-                return st
-            if not again.found:
-                m.corrupt_page = pgno
-                m.corrupt_what = b"an entry cannot be found by its own key"
-                return MM_CORRUPT
+            again = path
+            again.idx[again.depth] = i
+            if not t.hashed:
+                st = locate(m, t.root, t.tree, full, e.kn, &again)
+                if st:
+                    return st
+                if not again.found:
+                    m.corrupt_page = pgno
+                    m.corrupt_what = b"an entry cannot be found by its own key"
+                    return MM_CORRUPT
             st = apply_delete(m, t, &again, full, e.kn, MM_OP_EXPIRE if e.expiry and e.expiry <= m.now_ns else MM_OP_EVICT)
             if st:
                 return st
             put64(m, &c.evicted, get64(m, &c.evicted) + 1)
+            if i < 64:              # the entries behind move up by one slot, their bits with them
+                n = (<uint64_t>1 << i) - 1
+                bits = bits & n | bits >> 1 & ~n
         mm_st64r(&m.vis[pgno], bits)
         # the hand goes to the next leaf: behind this one's last key, cut to 64 bytes and raised
         p = current(m, pgno)
         memset(hand, 0, 64)
         n = 0
-        if p != NULL and p.tree == t.tree and p.level == 0 and i < p.count:
+        if t.hashed:
+            n = hash_hand_next(m, t, &path, i, hand)
+        elif p != NULL and p.tree == t.tree and p.level == 0 and i < p.count:
             if entry_at(p, i, kb, &e) == MM_OK:
                 n = e.kn if e.kn < 64 else 64
                 memcpy(hand, kb, n)
         elif p != NULL and p.tree == t.tree and p.level == 0 and next_leaf(m, &path, kb, &n):
             memcpy(hand, kb, n)
-        else:
-            if wrapped and n == 0 and leaves > 2 and get64(m, &c.entries) <= 1:
+        if n == 0:
+            if wrapped and leaves > 2 and get64(m, &c.entries) <= 1:
                 return MM_REFUSED
             wrapped = 1
         for i in range(8):
@@ -262,18 +277,24 @@ cdef int apply_create(mm_map *m, const Action *a, TreeRef *ref) noexcept nogil:
     cdef mm_control *c
     cdef uint32_t ring = 0
     cdef int st
-    if new_page(m, a.tree, MM_KIND_LEAF, 0, &root.root) == NULL:
-        return MM_NOMEM if m.buf.failed else MM_NEED_FRAMES if m.need else MM_CORRUPT
     root.control = 0
-    root.flags = 0
-    root.kind = a.kind
-    if a.kind != MM_ROOT_TREE:
+    root.flags = a.kind >> MM_MADE_SHIFT
+    root.kind = a.kind & MM_MADE_KIND
+    ref.hashed = root.flags & MM_ROOTF_HASH
+    if ref.hashed:
+        st = hash_create(m, ref)
+        if st:
+            return st
+    elif new_page(m, a.tree, MM_KIND_LEAF, 0, &ref.root) == NULL:
+        return MM_NOMEM if m.buf.failed else MM_NEED_FRAMES if m.need else MM_CORRUPT
+    root.root = ref.root
+    if root.kind != MM_ROOT_TREE:
         x = new_extent(m, a.tree, sizeof(mm_control), &root.control)
         if x == NULL:
             return MM_NEED_EXTENT if m.need else MM_CORRUPT
         c = <mm_control *>(<uint8_t *>x + sizeof(mm_extent))
         memcpy(c, a.data, sizeof(mm_control))
-        if a.kind == MM_ROOT_TOPIC:
+        if root.kind == MM_ROOT_TOPIC:
             x = new_extent(m, a.tree, c.ring_bytes, &ring)
             if x == NULL:
                 return MM_NEED_EXTENT if m.need else MM_CORRUPT
@@ -289,9 +310,8 @@ cdef int apply_create(mm_map *m, const Action *a, TreeRef *ref) noexcept nogil:
     put64(m, &m.hot.n_trees, get64(m, &m.hot.n_trees) + 1)
     if a.tree >= get64(m, &m.hot.next_tree):
         put64(m, &m.hot.next_tree, a.tree + 1)
-    ref.root = root.root
     ref.control = root.control
-    ref.kind = a.kind
+    ref.kind = root.kind
     return st
 
 
@@ -301,6 +321,7 @@ cdef int apply_drop(mm_map *m, const Action *a) noexcept nogil:
     cdef Entry e
     cdef mm_root root
     cdef mm_control *c
+    cdef TreeRef t
     cdef int st
     be32(a.tree, key)
     st = locate(m, MM_PG_ROOTS, MM_TREE_ROOTS, key, 4, &path)
@@ -310,8 +331,11 @@ cdef int apply_drop(mm_map *m, const Action *a) noexcept nogil:
         return MM_NO_TREE
     memcpy(&root, e.val, sizeof(root))
     st = delete_at(m, &path)
+    t.tree = a.tree
+    t.root = root.root
+    t.hashed = root.flags & MM_ROOTF_HASH
     if st == MM_OK:
-        st = drop_pages(m, root.root, a.tree)
+        st = tree_drop(m, &t)
     if st == MM_OK and root.control:
         c = control_of(m, root.control)
         if root.kind == MM_ROOT_TOPIC and c != NULL:
@@ -390,10 +414,14 @@ cdef int apply_message(mm_map *m, const TreeRef *t, const uint8_t *v, uint64_t v
 cdef int prepare(mm_map *m) noexcept nogil:
     """Step 2, and the buffer for step 4."""
     cdef uint64_t now
-    cdef int st = collect(m, 0)
+    cdef int st
+    m.n_scan = 0
+    st = collect(m, 0)
     mm_fail(m, MM_FP_LOCKED)
     if st == MM_OK:
         st = collect_extents(m, 0)
+    if st == MM_OK and m.n_scan:
+        st = keep_budget(m)
     if st == MM_OK:
         st = log_room(m)
     if st:
@@ -456,8 +484,11 @@ cdef int flush_log(Region r) except -1:
     return 0
 
 
-cdef int relieve(Region r, int st, uint64_t need, str doing) except -1:
-    """The lock is released and a commit was dropped with st for want of `need`: make it possible, or raise."""
+cdef int relieve(Region r, int st, uint64_t need, str doing, int64_t entry) except -1:
+    """The lock is released and a commit was dropped with st for want of `need`: make it possible, or raise.
+
+    entry: the committer's own snapshot, -1 = none.
+    """
     cdef mm_map *m = &r.m
     if r.closed:
         raise errors.ProgrammingError(f"region {r.name!r} was closed by another thread")
@@ -466,7 +497,7 @@ cdef int relieve(Region r, int st, uint64_t need, str doing) except -1:
     if st == MM_NEED_FRAMES or st == MM_NEED_EXTENT:
         r.busy += 1                     # close() by another thread waits
         try:
-            return make_room(r, st, need, doing)
+            return make_room(r, st, need, doing, entry)
         finally:
             r.busy -= 1
     if st == MM_TOO_BIG:
@@ -476,11 +507,11 @@ cdef int relieve(Region r, int st, uint64_t need, str doing) except -1:
     raise error(m, st, doing)
 
 
-cdef int make_room(Region r, int st, uint64_t need, str doing) except -1:
-    """Collect, and if that is not enough grow."""
+cdef int make_room(Region r, int st, uint64_t need, str doing, int64_t entry) except -1:
+    """Collect, and if that is not enough grow; where that is not possible revoke the oldest snapshot, and the commit tries again."""
     cdef mm_map *m = &r.m
     cdef uint64_t before = m.hot.free_count, before_x = m.hot.x_free, units = m.hot.n_units
-    if clear_up(r, st, 2 * m.ring_bytes, doing) == MM_FOUND:
+    if clear_up(r, st, 2 * m.ring_bytes, doing, -2) == MM_FOUND:
         return 0
     if st == MM_NEED_EXTENT and m.hot.x_free > before_x and has_block(m, need):
         return 0
@@ -489,8 +520,10 @@ cdef int make_room(Region r, int st, uint64_t need, str doing) except -1:
     try:
         return grow_for(r, st, need, units)
     except errors.RegionFull:
-        if st == MM_NEED_EXTENT and clear_up(r, st, 0, doing) == MM_FOUND:
+        if st == MM_NEED_EXTENT and clear_up(r, st, 0, doing, -2) == MM_FOUND:
             return 0                    # the log of large values was in the way
+        if clear_up(r, st, 0, doing, entry) == MM_FOUND:
+            return 0                    # a snapshot was
         raise
 
 
@@ -503,25 +536,31 @@ cdef int has_block(const mm_map *m, uint64_t granules) noexcept nogil:
     return 0
 
 
-cdef int clear_up(Region r, int st, uint64_t limit, str doing) except -1:
+cdef int clear_up(Region r, int st, uint64_t limit, str doing, int64_t spare) except -1:
     """Recycle all that nobody needs. If extents are lacking, records of the log go, too, until `limit` bytes of them lie in extents.
 
-    MM_FOUND: such records went; else MM_ABSENT.
+    spare: -2, or the oldest snapshot but this entry (-1: none) is revoked before. MM_FOUND: one was, or such records went; else MM_ABSENT.
     """
     cdef mm_map *m = &r.m
-    cdef int st2, shed = MM_ABSENT
+    cdef int st2, shed = MM_ABSENT, revoked = MM_ABSENT
     take_lock(r, 60000000000)
-    release_dead_snapshots(m)
+    m.hot.lock_doing = MM_DOING_COLLECT
+    if spare == -2:
+        release_dead_snapshots(m)
+    else:
+        revoked = revoke_oldest(m, spare, 1)
     st2 = collect(m, 1)
     if st2 == MM_OK and st == MM_NEED_EXTENT:
         shed = log_shed(m, limit)
         st2 = shed if shed != MM_FOUND and shed != MM_ABSENT else MM_OK
     if st2 == MM_OK:
         st2 = collect_extents(m, 1)
+    if st2 == MM_OK and m.n_scan:
+        st2 = keep_budget(m)
     lock_release(m)
     if st2:
         raise error(m, st2, doing)
-    return shed
+    return shed if revoked == MM_ABSENT else revoked
 
 
 cdef int build_one(mm_map *m, const TreeRef *t, uint8_t op, const uint8_t *k, size_t kn, const uint8_t *v, uint64_t vn,
@@ -529,6 +568,7 @@ cdef int build_one(mm_map *m, const TreeRef *t, uint8_t op, const uint8_t *k, si
     cdef int st
     m.need = 0
     m.only_removes = op == MM_OP_DELETE
+    m.hot.lock_doing = (t.tree << 8) | op
     if op == MM_OP_MESSAGE:
         st = topic_room(m, t, (sizeof(mm_message) + vn + 7) & ~<uint64_t>7)
         if st:
@@ -566,6 +606,8 @@ cdef int commit_one(Region r, const TreeRef *t, uint8_t op, const uint8_t *k, si
     cdef uint64_t need
     while True:
         take_lock(r, timeout_ns)
+        if mm_ld64r(&m.hot.ticket):
+            wait_ticket(r, timeout_ns, 0, 0)
         if vn > 65536:
             r.busy += 1                 # close() by another thread waits
             with nogil:
@@ -584,7 +626,7 @@ cdef int commit_one(Region r, const TreeRef *t, uint8_t op, const uint8_t *k, si
             return MM_FOUND if had else MM_ABSENT
         if st == MM_ABSENT or st == MM_EXISTS:
             return st
-        relieve(r, st, need, "commit")
+        relieve(r, st, need, "commit", -1)
 
 
 cdef TreeRef *ref_of(TreeRef *refs, uint32_t n, uint32_t tree) noexcept nogil:
@@ -605,10 +647,11 @@ cdef int build_all(mm_map *m, const Intent *w) noexcept nogil:
     cdef uint32_t i, j
     cdef uint64_t bytes
     cdef int st, had
+    m.hot.lock_doing = ((o.n + o.n_action) << 8) | MM_DOING_TRANSACTION
     st = validate(m, w)
     if st:
         return st
-    if m.hot.schema_seq > w.s:
+    if w.schema and m.hot.schema_seq > w.s:
         return MM_CONFLICT
     mm_fail(m, MM_FP_VALIDATED)
     m.need = 0
@@ -675,15 +718,18 @@ cdef int build_all(mm_map *m, const Intent *w) noexcept nogil:
     return st
 
 
-cdef int commit_all(Region r, const Intent *w, uint64_t timeout_ns, uint64_t *commit) except -1:
-    """Commit a transaction's overlay; commit[0] = its number. Raises SerializationError when what it read has changed."""
+cdef int commit_all(Region r, const Intent *w, uint64_t timeout_ns, uint64_t *commit, uint64_t ticket) except -1:
+    """Commit a transaction's overlay; commit[0] = its number. Raises SerializationError when what it read has changed.
+
+    ticket: its own, 0 = none.
+    """
     cdef mm_map *m = &r.m
     cdef Overlay *o = w.o
     cdef int st
     cdef uint32_t i
     cdef uint64_t need
     while True:
-        take_lock(r, timeout_ns)
+        take_turn(r, timeout_ns, ticket)
         if o.n + o.n_action > 64 or o.data_bytes > 65536 or w.reads != NULL and w.reads.n > 1024:
             r.busy += 1                 # close() by another thread waits
             with nogil:
@@ -704,6 +750,6 @@ cdef int commit_all(Region r, const Intent *w, uint64_t timeout_ns, uint64_t *co
                 ref_of(w.refs, w.n_refs, o.action[i].tree).root = 0
         if st == MM_CONFLICT and m.me < m.n_slots:
             m.slot[m.me].conflicts += 1
-        relieve(r, st, need, "commit")
+        relieve(r, st, need, "commit", w.entry - m.snap)
     wake(m)
     return 0

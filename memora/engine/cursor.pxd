@@ -14,6 +14,8 @@ cdef class Cursor:
     cdef readonly Transaction transaction
     cdef readonly uint32_t tree
     cdef uint64_t writes
+    cdef uint32_t hashed        # 1: of a hash index, which has no order: forwards from the first entry only
+    cdef uint32_t bucket, place # there: the bucket that `page` belongs to, and its place in the chain
     cdef uint8_t *page          # copy of the leaf
     cdef uint32_t pgno[16]
     cdef uint32_t idx[16]
@@ -41,7 +43,15 @@ cdef class Cursor:
     cdef int base_seek(self, const uint8_t *k, size_t n, int mode, int d) except -1
     cdef int base_step(self, int d) except -1
     cdef int base_key(self) except -1
+    cdef int of_hash(self) except -1
+    cdef int ordered(self) except -1
     cdef int settle(self, int d) except -1
+    cdef void take_node(self, Node *n) noexcept
+    cdef int take_base(self) except -1
+    cdef void overlay_begins(self) noexcept
+    cdef int hash_first(self) except -1
+    cdef int hash_step(self) except -1
+    cdef int hash_settle(self) except -1
     cdef int move(self, int d) except -1
     cdef int c_limit(self, const uint8_t *k, size_t n) except -1
     cdef int observe(self, uint32_t pgno, const uint8_t *k, size_t n, int mode, int d) except -1

@@ -2,6 +2,8 @@
 
 READERS     A cursor keeps a private copy of one leaf and the way to it; at its end it goes up and down again, at the same S. It merges
             the overlay in: its entry wins over the snapshot's. A write in the transaction makes its cursors seek again.
+            In a hash index there are only first() and next(): the snapshot's entries, each as the overlay has it now, by bucket; then what only
+            the overlay has. Writes do not disturb them: no key comes twice, and none that was there at the start and stays is left out.
 """
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -11,14 +13,16 @@ from libc.string cimport memcmp, memcpy
 from memora.engine.btree cimport value_bytes
 from memora.engine.extents cimport extent_bytes
 from memora.engine.frames cimport Look, page_at, still_there
+from memora.engine.hashindex cimport hash_bucket, hash_chained
 from memora.engine.layout cimport *
-from memora.engine.overlay cimport Node, overlay_below, overlay_ceil, overlay_top
+from memora.engine.overlay cimport Node, overlay_below, overlay_ceil, overlay_find, overlay_top
 from memora.engine.page cimport Entry, child_at, entry_at, search, search_any, value_at
-from memora.engine.readset cimport (SEEN_FROM_FENCE, SEEN_FROM_KEY, SEEN_TO_FENCE, SEEN_TO_KEY, Seen, TreeRef, read_bound,
+from memora.engine.readset cimport (SEEN_FROM_FENCE, SEEN_FROM_KEY, SEEN_TO_FENCE, SEEN_TO_KEY, Seen, read_bound, read_leaf,
                                     read_range)
 from memora.engine.status cimport error
 from memora.engine.sync cimport *
 from memora.engine.transaction cimport Transaction
+from memora.engine.tree cimport TreeRef, tree_find
 
 from memora import errors
 
@@ -54,6 +58,18 @@ cdef class Cursor:
     cdef int ready(self) except -1:
         self.transaction.check()
         self.writes = self.transaction.writes
+        self.hashed = self.transaction.ref(self.tree).hashed
+        return 0
+
+    cdef int of_hash(self) except -1:
+        """1: the cursor's tree is a hash index."""
+        self.ready()
+        return self.hashed
+
+    cdef int ordered(self) except -1:
+        self.ready()
+        if self.hashed:
+            raise errors.NotSupportedError(f"tree {self.tree} is a hash index: it has no order, and no position but first() and next()")
         return 0
 
     # ---- the snapshot's side
@@ -70,7 +86,7 @@ cdef class Cursor:
         cdef mm_frame *p
         while True:
             if tries > TRIES or level >= MM_MAX_DEPTH:
-                raise error(t.m, MM_MOVED, "scan")
+                lost(t, "scan")
             st = page_at(t.m, t.s, pgno, &look)
             if st == MM_OK:
                 memcpy(self.page, look.page, MM_UNIT)       # judged before it is interpreted
@@ -178,7 +194,7 @@ cdef class Cursor:
                             break
                     t.alive()
                 else:
-                    raise error(t.m, MM_MOVED, "scan")
+                    lost(t, "scan")
                 if child:
                     self.idx[level] += d
                     break
@@ -200,14 +216,14 @@ cdef class Cursor:
         cdef void *q
         cdef Transaction t = self.transaction
         if entry_at(<mm_frame *>self.page, self.at, self.keybuf, &e):
-            raise error(t.m, MM_MOVED, "scan: a cell leaves its page")
+            lost(t, "scan: a cell leaves its page")
         self.base_kn = e.kn
         if e.lk:
             if e.lk > MM_KEY_MAX or e.lk <= MM_KEY_INLINE:
-                raise error(t.m, MM_MOVED, "scan: a key's length is damaged")
+                lost(t, "scan: a key's length is damaged")
             rest = extent_bytes(t.m, e.lg, e.lk - MM_KEY_INLINE)
             if rest == NULL:
-                raise error(t.m, MM_MOVED, "scan: a key leaves the region")
+                lost(t, "scan: a key leaves the region")
             if e.lk > self.cap_key:
                 q = realloc(self.keybuf, e.lk)
                 if q == NULL:
@@ -220,15 +236,19 @@ cdef class Cursor:
 
     # ---- both sides
 
+    cdef void take_node(self, Node *n) noexcept:
+        self.from_node = 1
+        self.kp = n.key
+        self.kn = n.kn
+        self.vp = n.val
+        self.vn = n.vn
+        self.expiry = n.expiry
+
     cdef int settle(self, int d) except -1:
         """Make the nearer of the two positions the current entry, passing over what is deleted or expired. 1, or 0 at the end."""
         cdef Transaction t = self.transaction
         cdef Node *n
-        cdef Entry e
-        cdef const uint8_t *p
-        cdef uint64_t size
         cdef int c
-        cdef void *q
         self.direction = d
         while True:
             n = self.node
@@ -254,12 +274,7 @@ cdef class Cursor:
                     c = (1 if c > 0 else -1) * d
             if c <= 0:                                  # the overlay's entry is nearer, or hides the snapshot's
                 if n.op and n.op != MM_OP_DELETE and not t.expired(n.expiry):
-                    self.from_node = 1
-                    self.kp = n.key
-                    self.kn = n.kn
-                    self.vp = n.val
-                    self.vn = n.vn
-                    self.expiry = n.expiry
+                    self.take_node(n)
                     break
                 if c == 0 and n.op:
                     self.base_step(d)
@@ -269,35 +284,159 @@ cdef class Cursor:
                     continue
                 self.node = step_node(n, self.tree, d, t.o.head)
                 continue
-            if value_at(<mm_frame *>self.page, self.at, &e) or value_bytes(t.m, &e, &p, &size):
-                raise error(t.m, MM_MOVED, "scan: a value leaves its page or the region")
-            if t.expired(e.expiry):
-                self.base_step(d)
-                continue
-            self.from_node = 0
-            if e.vinfo & MM_V_EXT:
-                if size > self.cap_val:
-                    q = realloc(self.valbuf, size)
-                    if q == NULL:
-                        raise MemoryError("cursor: no private memory")
-                    self.valbuf = <uint8_t *>q
-                    self.cap_val = size
-                memcpy(self.valbuf, p, size)
-                p = self.valbuf
-            self.kp = self.keybuf
-            self.kn = self.base_kn
-            self.vp = p
-            self.vn = size
-            self.expiry = e.expiry
-            break
+            if self.take_base():
+                break
+            self.base_step(d)
         t.alive()
         return 1
+
+    cdef int take_base(self) except -1:
+        """Make the base position the current entry. 0: it has expired."""
+        cdef Transaction t = self.transaction
+        cdef Entry e
+        cdef const uint8_t *p
+        cdef uint64_t size
+        cdef void *q
+        if value_at(<mm_frame *>self.page, self.at, &e) or value_bytes(t.m, &e, &p, &size):
+            lost(t, "scan: a value leaves its page or the region")
+        if t.expired(e.expiry):
+            return 0
+        self.from_node = 0
+        if e.vinfo & MM_V_EXT:
+            if size > self.cap_val:
+                q = realloc(self.valbuf, size)
+                if q == NULL:
+                    raise MemoryError("cursor: no private memory")
+                self.valbuf = <uint8_t *>q
+                self.cap_val = size
+            memcpy(self.valbuf, p, size)
+            p = self.valbuf
+        self.kp = self.keybuf
+        self.kn = self.base_kn
+        self.vp = p
+        self.vn = size
+        self.expiry = e.expiry
+        return 1
+
+    # ---- hash indexes
+
+    cdef int hash_step(self) except -1:
+        """Move the base position to the next entry of the snapshot; base = 0 when there is none."""
+        cdef mm_frame *p = <mm_frame *>self.page
+        cdef Transaction t = self.transaction
+        cdef TreeRef *r = t.ref(self.tree)
+        cdef Look look
+        cdef uint32_t tries, next, n
+        cdef int st, hopped = 0
+        self.at += 1
+        while self.at >= <int32_t>p.count:
+            next = <uint32_t>p.extra
+            self.place += 1
+            if next == 0:
+                self.bucket += 1                # from the bucket before the first one on: it wraps to 0
+                self.place = 0
+            for tries in range(TRIES):
+                if next:
+                    st = hash_chained(t.m, t.s, r, self.bucket, self.place, next, &look)
+                else:
+                    n = 1           # a number is asked for, not a hash
+                    st = hash_bucket(t.m, t.s, r, self.bucket, &look, &n, &hopped)
+                if st == MM_OK:
+                    memcpy(self.page, look.page, MM_UNIT)       # judged before it is interpreted
+                    st = MM_OK if still_there(&look) else MM_MOVED
+                if st != MM_MOVED:
+                    break
+                t.alive()
+            if st == MM_ABSENT:
+                self.overlay_begins()
+                t.alive()
+                return 0
+            if st:
+                t.alive()
+                raise error(t.m, st, f"scan of tree {self.tree}")
+            if next == 0 and not t.read_only and read_leaf(&t.reads, t.last_ref, look.pgno):    # the first page stands for its bucket
+                raise MemoryError("transaction: no private memory")
+            self.at = 0
+        self.base = 1
+        return self.base_key()
+
+    cdef void overlay_begins(self) noexcept:
+        """The snapshot's entries are through."""
+        self.base = 0
+        if self.transaction.has_overlay:
+            self.node = overlay_ceil(&self.transaction.o, self.tree, <const uint8_t *>b"", 0)
+
+    cdef int hash_first(self) except -1:
+        cdef mm_frame *p = <mm_frame *>self.page
+        self.node = NULL
+        self.base = 0
+        p.count = 0
+        p.extra = 0
+        self.at = -1
+        self.bucket = 0xffffffffU
+        if self.transaction.ref(self.tree).root:
+            self.hash_step()
+        else:
+            self.overlay_begins()
+        return self.hash_settle()
+
+    cdef int hash_settle(self) except -1:
+        """From the base position, then from the overlay's, go on to the nearest entry that is there. 1, or 0 at the end."""
+        cdef Transaction t = self.transaction
+        cdef TreeRef *r = t.ref(self.tree)
+        cdef Node *n
+        cdef Look look
+        cdef uint32_t slot, tries
+        cdef int st
+        self.direction = 1
+        while self.base:
+            n = overlay_find(&t.o, self.tree, self.keybuf, self.base_kn) if t.has_overlay else NULL
+            if n == NULL or n.op == 0:
+                if self.take_base():
+                    t.alive()
+                    return 1
+            elif n.op != MM_OP_DELETE and not t.expired(n.expiry):
+                self.take_node(n)
+                self.from_node = 0
+                t.alive()
+                return 1
+            self.hash_step()
+        while self.node != NULL:
+            n = self.node
+            if n.op and n.op != MM_OP_DELETE and not t.expired(n.expiry):
+                st = MM_ABSENT
+                for tries in range(TRIES if r.root else 0):
+                    st = tree_find(t.m, t.s, r, n.key, n.kn, &look, &slot)
+                    if st != MM_MOVED and still_there(&look):
+                        break
+                    st = MM_MOVED
+                    t.alive()
+                if st == MM_ABSENT:             # else it came with the snapshot's entries
+                    self.take_node(n)
+                    t.alive()
+                    return 1
+                if st != MM_FOUND:
+                    raise error(t.m, st, f"scan of tree {self.tree}")
+            self.node = step_node(n, self.tree, 1, t.o.head)
+        self.direction = 0
+        t.alive()
+        return 0
 
     cdef int move(self, int d) except -1:
         cdef Transaction t = self.transaction
         cdef Node *n
         cdef void *q
         t.check()
+        if self.hashed:
+            if self.direction == 0:
+                raise errors.ProgrammingError("the cursor stands nowhere; go to the first entry")
+            if d < 0:
+                self.ordered()
+            if self.from_node:
+                self.node = step_node(self.node, self.tree, 1, t.o.head)
+            else:
+                self.hash_step()
+            return self.hash_settle()
         if self.writes != t.writes:
             raise errors.ProgrammingError("the transaction wrote since this cursor was positioned; seek again")
         if self.direction == 0:
@@ -338,26 +477,28 @@ cdef class Cursor:
 
     cdef int c_seek(self, const uint8_t *k, size_t n) except -1:
         """First key >= k: 1, or 0 at the end."""
-        self.ready()
+        self.ordered()
         self.base_seek(k, n, AT_KEY, 1)
         self.node = overlay_ceil(&self.transaction.o, self.tree, k, n) if self.transaction.has_overlay else NULL
         return self.settle(1)
 
     cdef int c_seek_before(self, const uint8_t *k, size_t n) except -1:
         """Last key < k: 1, or 0 at the beginning."""
-        self.ready()
+        self.ordered()
         self.base_seek(k, n, AT_KEY, -1)
         self.node = overlay_below(&self.transaction.o, self.tree, k, n) if self.transaction.has_overlay else NULL
         return self.settle(-1)
 
     cdef int c_first(self) except -1:
         self.ready()
+        if self.hashed:
+            return self.hash_first()
         self.base_seek(NULL, 0, LEFTMOST, 1)
         self.node = overlay_ceil(&self.transaction.o, self.tree, <const uint8_t *>b"", 0) if self.transaction.has_overlay else NULL
         return self.settle(1)
 
     cdef int c_last(self) except -1:
-        self.ready()
+        self.ordered()
         self.base_seek(NULL, 0, RIGHTMOST, -1)
         self.node = overlay_top(&self.transaction.o, self.tree) if self.transaction.has_overlay else NULL
         return self.settle(-1)
@@ -414,6 +555,12 @@ cdef class Cursor:
     def expiry_ns(self) -> int:
         """Wall clock in ns at which the entry is gone, 0 = never."""
         return self.expiry
+
+
+cdef int lost(Transaction t, str doing) except -1:
+    """What was read makes no sense: the snapshot was revoked, or the region is damaged."""
+    t.alive()
+    raise error(t.m, MM_MOVED, doing)
 
 
 cdef inline Node *step_node(Node *n, uint32_t tree, int d, Node *head) noexcept nogil:

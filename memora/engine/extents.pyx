@@ -127,6 +127,7 @@ cdef int retire_extent(mm_map *m, uint32_t granule) noexcept nogil:
         put64(m, &m.hot.xlimbo_head, granule)
     put64(m, &m.hot.xlimbo_tail, granule)
     put64(m, &m.hot.xlimbo_count, get64(m, &m.hot.xlimbo_count) + 1)
+    put64(m, &m.hot.xlimbo_granules, get64(m, &m.hot.xlimbo_granules) + get32(m, &x.granules))
     return MM_OK
 
 
@@ -155,6 +156,7 @@ cdef int collect_extents(mm_map *m, int forced) noexcept nogil:
         if get32(m, &x.link) == 0:
             put64(m, &m.hot.xlimbo_tail, 0)
         put64(m, &m.hot.xlimbo_count, get64(m, &m.hot.xlimbo_count) - 1)
+        put64(m, &m.hot.xlimbo_granules, get64(m, &m.hot.xlimbo_granules) - get32(m, &x.granules))
         if needed(m, x.linked, get64(m, &x.retired)):
             m.building = get64(m, &x.retired)
             st = retire_extent(m, g)

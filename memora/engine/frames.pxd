@@ -7,6 +7,7 @@ ctypedef struct Look:
     uint64_t gen
     uint32_t frame
     uint32_t pgno
+    uint32_t seen           # set by a search: the page whose version changes with every commit that changes what was found here
     int hopped              # an older version was followed: gc_floor must be asked, too
 
 cdef int page_at(mm_map *m, uint64_t s, uint32_t pgno, Look *out) noexcept nogil
@@ -22,6 +23,7 @@ cdef int free_page(mm_map *m, uint32_t pgno) noexcept nogil
 cdef void finish(mm_map *m) noexcept nogil
 cdef int collect(mm_map *m, int forced) noexcept nogil
 cdef uint32_t reserve(const mm_map *m) noexcept nogil
+cdef int reserve_low(const mm_map *m) noexcept nogil
 cdef void scan_snapshots(mm_map *m) noexcept nogil
 cdef int needed(const mm_map *m, uint64_t made, uint64_t retired) noexcept nogil
 cdef uint64_t published_units(mm_map *m, uint64_t wanted) noexcept nogil

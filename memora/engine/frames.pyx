@@ -9,6 +9,8 @@ INVARIANTS  (1) A frame's page bytes never change while it is reachable. Only `p
             (3) Unlinked frames go to the free list in one descriptor and are taken by a later one.
             (4) gen is odd from before the first byte is written until the version is whole; it never goes back.
             (5) A page number is free (MM_PT_LINK) only when no version of it is left.
+            (6) A revoked snapshot keeps nothing: its word is no longer found by scan_snapshots(), its owner asks for the word
+                after whatever it read, before that is used.
 READERS     page_at: pt, gen, pgno, then `prev` while ver > S, checking gen after every hop. still_there() after the bytes
             were used. A reader with no announced snapshot also asks unregistered_ok(): the frame is still the page's
             newest, or gc_floor has not passed S.
@@ -261,7 +263,7 @@ cdef mm_frame *new_page(mm_map *m, uint32_t tree, uint8_t kind, uint8_t level, u
 cdef int free_page(mm_map *m, uint32_t pgno) noexcept nogil:
     """Free a page in this commit. Its versions stay until no snapshot needs them; then its number is free, too."""
     cdef mm_frame *p = current(m, pgno)
-    cdef uint32_t i, f
+    cdef uint32_t i, f, old = 0
     if p == NULL:
         return MM_CORRUPT
     f = get32(m, &m.pt[pgno])
@@ -271,16 +273,16 @@ cdef int free_page(mm_map *m, uint32_t pgno) noexcept nogil:
         put32(m, &m.pt[pgno], f | MM_PT_FREED)
         return MM_OK
     i = m.n_dirty
-    while i:
+    while i and m.dirty[i - 1].frame != f:
         i -= 1
-        if m.dirty[i].frame == f:
-            break
-    m.dirty[i].frame = 0
+    if i:                       # else it is of an earlier batch of a region that is being rebuilt: nobody has read it
+        m.dirty[i - 1].frame = 0
+        old = m.dirty[i - 1].old
     put32(m, &p.link, <uint32_t>get64(m, &m.hot.free_head))
     put64(m, &m.hot.free_head, f)
     put64(m, &m.hot.free_count, get64(m, &m.hot.free_count) + 1)
-    if m.dirty[i].old:
-        put32(m, &m.pt[pgno], m.dirty[i].old | MM_PT_FREED)
+    if old:
+        put32(m, &m.pt[pgno], old | MM_PT_FREED)
     else:
         put32(m, &m.pt[pgno], MM_PT_LINK | <uint32_t>get64(m, &m.hot.page_free_head))
         put64(m, &m.hot.page_free_head, pgno)
@@ -394,12 +396,14 @@ cdef int collect(mm_map *m, int forced) noexcept nogil:
     Not forced, it starts when the limbo list is long and leaves its youngest frames there. A frame that is still needed
     moves to the pinned list, which is looked at again, some frames at a time, when the oldest snapshot has changed.
     """
-    cdef uint32_t f, f2
+    cdef uint32_t f, i
     cdef uint64_t n, oldest
     cdef mm_frame *p
     cdef int st
-    if not forced and m.hot.limbo_count < LIMBO_START:
-        return MM_OK
+    if not forced:
+        forced = reserve_low(m)
+        if m.hot.limbo_count < LIMBO_START and not forced:
+            return MM_OK
     scan_snapshots(m)
     begin(m)
     mm_fail(m, MM_FP_COLLECTING)
@@ -411,54 +415,73 @@ cdef int collect(mm_map *m, int forced) noexcept nogil:
         if not frame_known(m, f):
             return corrupt(m, f, b"limbo list leaves the region")
         p = mm_frame_at(m, f)
-        f2 = get32(m, &p.link)
-        if f2 < m.seen_units:
-            mm_prefetch(mm_frame_at(m, f2))
-        put64(m, &m.hot.limbo_head, f2)
-        if f2 == 0:
-            put64(m, &m.hot.limbo_tail, 0)
-        put64(m, &m.hot.limbo_count, get64(m, &m.hot.limbo_count) - 1)
-        if needed(m, p.ver, p.retired):
-            append_pinned(m, f, p)
-        else:
-            st = unlink_frame(m, f, p)
-            if st:
-                return st
-        st = seal_batch(m, 0)
+        f = next_of(m, p, &m.hot.limbo_head, &m.hot.limbo_tail, &m.hot.limbo_count)
+        if f < m.seen_units:
+            mm_prefetch(mm_frame_at(m, f))
+        st = recycle(m, p)
         if st:
             return st
         n -= 1
     oldest = ~<uint64_t>0
-    for f in range(m.n_scan if m.n_scan != 0xffffffffU else 0):
-        if m.scan[f] < oldest:
-            oldest = m.scan[f]
-    n = get64(m, &m.hot.pinned_count)
-    if n and (forced or oldest != m.hot.pinned_floor):
-        if not forced and n > PINNED_LOOK:
-            n = PINNED_LOOK
-        else:
-            put64(m, &m.hot.pinned_floor, oldest)
-        while n:
-            f = <uint32_t>get64(m, &m.hot.pinned_head)
-            if not frame_known(m, f):
-                return corrupt(m, f, b"pinned list leaves the region")
-            p = mm_frame_at(m, f)
-            f2 = get32(m, &p.link)
-            put64(m, &m.hot.pinned_head, f2)
-            if f2 == 0:
-                put64(m, &m.hot.pinned_tail, 0)
-            put64(m, &m.hot.pinned_count, get64(m, &m.hot.pinned_count) - 1)
-            if needed(m, p.ver, p.retired):
-                append_pinned(m, f, p)
-            else:
-                st = unlink_frame(m, f, p)
-                if st:
-                    return st
-            st = seal_batch(m, 0)
-            if st:
-                return st
-            n -= 1
-    return seal_batch(m, 1)
+    for i in range(m.n_scan if m.n_scan != 0xffffffffU else 0):
+        if m.scan[i] < oldest:
+            oldest = m.scan[i]
+    n = get64(m, &m.hot.pinned_todo)
+    if oldest != m.hot.pinned_floor:
+        put64(m, &m.hot.pinned_floor, oldest)
+        n = get64(m, &m.hot.pinned_count)
+    if forced:
+        n = get64(m, &m.hot.pinned_count)
+    st = look_again(m, n, n if forced or n < PINNED_LOOK else PINNED_LOOK)
+    return st if st else seal_batch(m, 1)
+
+
+cdef int look_again(mm_map *m, uint64_t todo, uint64_t n) noexcept nogil:
+    """Look at the first n pinned frames again; of `todo` the others are left for the next time."""
+    cdef mm_frame *p
+    cdef uint32_t f
+    cdef int st
+    if todo != get64(m, &m.hot.pinned_todo) or n:
+        put64(m, &m.hot.pinned_todo, todo - n)
+    while n:
+        f = <uint32_t>get64(m, &m.hot.pinned_head)
+        if not frame_known(m, f):
+            return corrupt(m, f, b"pinned list leaves the region")
+        p = mm_frame_at(m, f)
+        next_of(m, p, &m.hot.pinned_head, &m.hot.pinned_tail, &m.hot.pinned_count)
+        st = recycle(m, p)
+        if st:
+            return st
+        n -= 1
+    return MM_OK
+
+
+cdef inline uint32_t next_of(mm_map *m, mm_frame *p, uint64_t *head, uint64_t *tail, uint64_t *count) noexcept nogil:
+    """Note the stores that take a list's first frame off; the one that is first now."""
+    cdef uint32_t f = get32(m, &p.link)
+    put64(m, head, f)
+    if f == 0:
+        put64(m, tail, 0)
+    put64(m, count, get64(m, count) - 1)
+    return f
+
+
+cdef int recycle(mm_map *m, mm_frame *p) noexcept nogil:
+    """Free a retired frame that was taken off its list, or append it to the pinned list."""
+    cdef uint32_t f = <uint32_t>((<uint8_t *>p - m.data) // MM_UNIT)
+    cdef int st
+    if needed(m, p.ver, p.retired):
+        append_pinned(m, f, p)
+    else:
+        st = unlink_frame(m, f, p)
+        if st:
+            return st
+    return seal_batch(m, 0)
+
+
+cdef int reserve_low(const mm_map *m) noexcept nogil:
+    """Half of what is kept for deletes is used, and the region cannot grow any more."""
+    return m.hot.free_count < reserve(m) // 2 and m.hot.n_units >= m.cap_units
 
 
 cdef void append_pinned(mm_map *m, uint32_t f, mm_frame *p) noexcept nogil:

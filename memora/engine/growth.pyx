@@ -68,6 +68,7 @@ cdef int grow_for(Region r, int status, uint64_t need, uint64_t units) except -1
             mm_frame_at(m, u).link = u + 1
         take_lock(r, 60 * 1000000000)
         try:
+            m.hot.lock_doing = MM_DOING_GROW
             mm_fail(m, MM_FP_GROWING)
             begin(m)
             put64(m, &m.hot.n_units, last)

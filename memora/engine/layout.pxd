@@ -29,6 +29,10 @@ cdef extern from "csrc/layout.h" nogil:
     const uint32_t MM_DESC_STORES
     const uint32_t MM_CHAIN_STORES
     const uint32_t MM_DESC_BYTES
+    const uint32_t MM_DIR_FAN
+    const uint32_t MM_ROOTF_HASH
+    const uint32_t MM_MADE_KIND
+    const uint32_t MM_MADE_SHIFT
     const uint32_t MM_SLOT_LONG
     const uint32_t MM_SLOT_KLEN
     const uint32_t MM_V_EXT
@@ -44,11 +48,17 @@ cdef extern from "csrc/layout.h" nogil:
     const uint64_t MM_SNAP_IDLE
     const uint64_t MM_SNAP_ACTIVE
     const uint64_t MM_SNAP_REVOKED
+    const uint64_t MM_SINCE_CHECKPOINT
+    const uint64_t MM_TICKET_ENTRY
+    const uint32_t MM_TICKET_SHIFT
+    uint64_t MM_SLOTS_BYTES(uint64_t n_slots, uint64_t n_snaps) noexcept
     const char *MM_MAGIC
     enum:
         MM_KIND_FREE
         MM_KIND_LEAF
         MM_KIND_BRANCH
+        MM_KIND_BUCKET
+        MM_KIND_DIRECTORY
         MM_PF_OPEN
     enum:
         MM_ROOT_TREE
@@ -63,6 +73,11 @@ cdef extern from "csrc/layout.h" nogil:
         MM_OP_EVICT
         MM_OP_EXPIRE
         MM_OP_INSERT
+    enum:
+        MM_DOING_TRANSACTION
+        MM_DOING_GROW
+        MM_DOING_COLLECT
+        MM_DOING_TICKET
     enum:
         MM_SLOT_FREE
         MM_SLOT_LIVE
@@ -117,13 +132,22 @@ cdef extern from "csrc/layout.h" nogil:
         uint64_t file_dev, file_ino
         uint64_t created_ns
         uint32_t n_slots, n_snaps
+        uint64_t snapshot_bytes
+        uint64_t snapshot_age_ns
         uint32_t crc
         uint32_t clean
     ctypedef struct mm_hot:
         uint64_t commit_seq
         uint32_t lock
-        uint32_t lock_pad
+        uint32_t lock_doing
         uint64_t lock_since_ns
+        uint64_t ticket
+        uint64_t ticket_last
+        uint64_t ticket_since_ns
+        uint64_t ticket_deadline_ns
+        uint64_t ticket_want_ns
+        uint32_t ticket_event
+        uint32_t ticket_sleepers
         uint64_t gc_floor
         uint64_t ring_head, ring_tail
         uint64_t tail_commit
@@ -157,6 +181,9 @@ cdef extern from "csrc/layout.h" nogil:
         uint64_t pinned_floor
         uint64_t evictions, expirations
         uint64_t xfree[32]
+        uint64_t pinned_todo
+        uint64_t xlimbo_granules
+        uint64_t revoked
     ctypedef struct mm_store:
         uint64_t off
         uint64_t val
@@ -292,6 +319,7 @@ cdef extern from "csrc/layout.h" nogil:
         mm_slot *slot
         uint64_t *snap
         uint64_t *owner
+        uint64_t *since
         mm_reserve *reserve
         uint32_t me, me_gen
         uint32_t fork_epoch
@@ -304,6 +332,7 @@ cdef extern from "csrc/layout.h" nogil:
         const char *corrupt_what
         uint64_t need
         uint64_t seen_pages, seen_units
+        uint32_t hash_ignore
         mm_buf buf
         mm_dirty *dirty
         uint32_t n_dirty, cap_dirty

@@ -1,5 +1,5 @@
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
-from memora.engine.layout cimport mm_map, mm_frame
+from memora.engine.layout cimport mm_map, mm_frame, mm_slotent
 
 cdef enum:
     PREFIX_WORTH = 3        # bytes that an open prefix must gain over another one
@@ -15,6 +15,7 @@ ctypedef struct Entry:
     const uint8_t *val      # inline bytes, or the mm_valref
     uint32_t vn             # bytes at val
 
+cdef int compare(mm_map *m, const mm_frame *p, uint32_t i, const uint8_t *k, size_t kn) noexcept nogil
 cdef uint32_t search(mm_map *m, const mm_frame *p, const uint8_t *k, size_t kn, int *found) noexcept nogil
 cdef uint32_t search_any(mm_map *m, const mm_frame *p, const uint8_t *k, size_t kn) noexcept nogil
 cdef int entry_at(const mm_frame *p, uint32_t i, uint8_t *keybuf, Entry *e) noexcept nogil

@@ -280,7 +280,7 @@ cdef int add_entry(mm_frame *p, uint32_t i, const Entry *e) noexcept nogil:
         if e.expiry:
             memcpy(c, &e.expiry, 8)
             c += 8
-            if p.extra == 0 or e.expiry < p.extra:
+            if p.kind == MM_KIND_LEAF and (p.extra == 0 or e.expiry < p.extra):
                 p.extra = e.expiry
     memcpy(c, e.key + p.prefix, n)
     c += n
@@ -376,5 +376,5 @@ cdef void drop_entry(mm_frame *p, uint32_t i) noexcept nogil:
     if p.count == 0:
         p.heap = <uint16_t>(MM_UNIT - p.prefix)
         p.frag = 0
-        if p.level == 0:
+        if p.kind == MM_KIND_LEAF:
             p.extra = 0

@@ -1,13 +1,7 @@
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int32_t
 from memora.engine.layout cimport mm_map
 from memora.engine.overlay cimport Overlay
-
-# Where a tree is. Fixed for the tree's life; the root's page tells when the tree is gone.
-ctypedef struct TreeRef:
-    uint32_t tree
-    uint32_t root           # 0: created by this transaction, not yet anywhere
-    uint32_t control        # granule of its mm_control, 0 = none
-    uint32_t kind           # MM_ROOT_*
+from memora.engine.tree cimport TreeRef
 
 # One thing that was read from one leaf of the snapshot. Slots are those of the leaf's version at S, which stands as long as S does.
 ctypedef struct Seen:
@@ -35,6 +29,7 @@ ctypedef struct Intent:
     uint32_t n_refs
     ReadSet *reads          # NULL: snapshot isolation; then no key that is written may have changed
     uint64_t s, now         # the snapshot, and the clock by which it told what has expired
+    int schema              # it rests on the whole catalog as it is at S
     const uint64_t *entry   # the snapshot's word, and what it was when it was announced
     uint64_t word
 
@@ -54,6 +49,7 @@ cdef void read_back(ReadSet *r, ReadMark mark) noexcept nogil
 cdef void read_free(ReadSet *r) noexcept nogil
 cdef int read_entry(ReadSet *r, uint32_t ref, uint32_t pgno, uint32_t slot) noexcept nogil
 cdef int read_absent(ReadSet *r, uint32_t ref, uint32_t pgno, const uint8_t *k, size_t kn) noexcept nogil
+cdef int read_leaf(ReadSet *r, uint32_t ref, uint32_t pgno) noexcept nogil
 cdef int read_range(ReadSet *r, uint32_t ref, uint32_t pgno, uint16_t flags, int32_t low, int32_t high) noexcept nogil
 cdef int read_bound(ReadSet *r, uint32_t at, uint16_t flag, const uint8_t *k, size_t kn) noexcept nogil
 cdef int validate(mm_map *m, const Intent *i) noexcept nogil

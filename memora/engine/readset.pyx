@@ -7,6 +7,7 @@ keys that were absent and bounds of ranges that no entry stands on.
 INVARIANTS  (1) Every key that a transaction could have read lies in one Seen: a point (found or absent) or a range of one leaf. Ranges of
                 neighbouring leaves meet at the fence between them, so a key that appears anywhere in what was read is noticed.
             (2) A leaf that is unchanged since S needs no look: a split or a merge changes every leaf whose range it changes (btree(3)).
+                In a hash index an absent key stands for its bucket's first page (hashindex(2)), and scans remember whole buckets.
             (3) An expired entry counts as absent, on both sides, by the clock of the snapshot.
 VALIDATE    under the commit lock, with nothing noted in the descriptor. Each Seen whose page changed is looked at by key: entries of
             the old leaf and of the newest tree are walked together, and must agree in keys, values and expiry. Values in extents
@@ -19,13 +20,14 @@ SOURCE      Larson et al., High-Performance Concurrency Control Mechanisms for M
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int32_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcmp, memcpy, memset
-from memora.engine.btree cimport Path, fences, find, leftmost, locate, step_leaf
+from memora.engine.btree cimport Path, fences, leftmost, locate, step_leaf
 from memora.engine.descriptor cimport begin
 from memora.engine.frames cimport Look, current, page_at
 from memora.engine.layout cimport *
 from memora.engine.overlay cimport Node, Overlay, overlay_first
 from memora.engine.page cimport Entry, entry_at, search
 from memora.engine.sync cimport *
+from memora.engine.tree cimport TreeRef, tree_find, tree_locate
 
 cdef enum:
     KEYS_MAX = 64 << 20     # bytes of absent keys and bounds; after that whole leaves are remembered
@@ -112,6 +114,11 @@ cdef int read_absent(ReadSet *r, uint32_t ref, uint32_t pgno, const uint8_t *k, 
     return MM_NOMEM if x == NULL else keep_key(r, x, k, kn, &x.key, &x.kn)
 
 
+cdef int read_leaf(ReadSet *r, uint32_t ref, uint32_t pgno) noexcept nogil:
+    """All of a leaf was read, or all of the bucket that begins with this page."""
+    return MM_NOMEM if fresh(r, SEEN_LEAF, ref, pgno) == NULL else MM_OK
+
+
 cdef int read_range(ReadSet *r, uint32_t ref, uint32_t pgno, uint16_t flags, int32_t low, int32_t high) noexcept nogil:
     """Slots low to high of a leaf were read (high < low: none yet), and no key lies between them, or between them and the bounds.
 
@@ -163,7 +170,7 @@ cdef int newest_is(mm_map *m, const TreeRef *t, const uint8_t *k, size_t kn, con
     cdef uint8_t kb[384]
     cdef Path path
     cdef Entry e
-    cdef int st = locate(m, t.root, t.tree, k, kn, &path)
+    cdef int st = tree_locate(m, t, k, kn, &path)
     if st:
         return MM_CONFLICT if st == MM_NO_TREE else st
     if old != NULL and gone(old, now):
@@ -290,7 +297,7 @@ cdef int writes_are_first(mm_map *m, const Intent *w) noexcept nogil:
                     if w.refs[i].tree == n.tree:
                         t = &w.refs[i]
             if t != NULL and t.root:
-                st = find(m, w.s, t.root, t.tree, n.key, n.kn, &look, &slot)
+                st = tree_find(m, w.s, t, n.key, n.kn, &look, &slot)
                 if st != MM_FOUND and st != MM_ABSENT:
                     return MM_CONFLICT
                 if changed(m, look.pgno, w.s):

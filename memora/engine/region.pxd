@@ -18,6 +18,8 @@ cdef class Region:
     cdef public object after_commit     # callable(commit number), after each commit; None: nothing waits
     cdef public object flush    # callable that writes the log to the file; None without one
     cdef uint32_t epoch
+    cdef uint64_t ticket        # the one that a transaction of this process took last
+    cdef unsigned long ticket_thread    # and the thread that took it, which must not wait for it
     cdef int _map(self, Backing backing, File slots_file, mm_super *s, bint writable) except -1
     cdef int slots_open(self) except -1
     cdef int use(self) except -1

@@ -27,6 +27,8 @@ class Region:
         kind: str = "shm",
         mode: int = 0o600,
         group: str | int | None = None,
+        snapshot_bytes: int | None = None,
+        snapshot_age_s: float = 0.0,
     ) -> "Region": ...
     @staticmethod
     def memory(
@@ -35,6 +37,8 @@ class Region:
         slots: int = 64,
         snaps: int = 1024,
         initial_bytes: int | None = None,
+        snapshot_bytes: int | None = None,
+        snapshot_age_s: float = 0.0,
     ) -> "Region": ...
     @staticmethod
     def attach(
@@ -74,4 +78,5 @@ class Region:
     def close(self) -> None: ...
     def stats(self) -> dict[str, int]: ...
     def processes(self) -> list[dict[str, Any]]: ...
+    def narrow_hashes(self, bits: int) -> None: ...
     def failpoint(self, name: str | None, signal: int = 0) -> None: ...

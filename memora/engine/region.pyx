@@ -20,7 +20,7 @@ from memora.engine.descriptor cimport begin, put64, roll_forward, seal
 from memora.engine.layout cimport *
 from memora.engine.procs cimport (claim_slot, claim_snapshot, fork_epoch, lock_release, lock_take, lock_try, reap, release_slot,
                                   release_snapshot, slot_alive)
-from memora.engine.status cimport error
+from memora.engine.status cimport error, lock_timeout, what_of
 from memora.engine.superblock cimport bootstrap, judge_slots, read_super, write_super
 from memora.engine.sync cimport *
 from cpython.exc cimport PyErr_CheckSignals
@@ -79,13 +79,7 @@ cdef int take_lock(Region r, uint64_t timeout_ns) except -1:
             raise error(m, st, "taking the commit lock")
         PyErr_CheckSignals()
         if mm_mono_ns() - begun > timeout_ns:
-            w = mm_ld32(&m.hot.lock)
-            slot = <int>(w & MM_LOCK_SLOT) - 1
-            who = "nobody any more"
-            if 0 <= slot < <int>m.n_slots:
-                what = bytes((<char *>m.slot[slot].what)[:sizeof(m.slot[slot].what)]).split(b"\0")[0].decode("utf-8", "replace")
-                who = f"process {m.slot[slot].pid} (slot {slot}){' in ' + repr(what) if what else ''}"
-            raise errors.LockTimeout(f"the commit lock of {r.name!r} was not free within {timeout_ns / 1e9:g} s; held by {who}")
+            raise lock_timeout(m, r.name, timeout_ns)
 
 
 cdef class Region:
@@ -101,18 +95,19 @@ cdef class Region:
 
     @staticmethod
     def create(str name, str region_dir=None, max_bytes=None, ring_bytes=DEFAULT_RING, slots=DEFAULT_SLOTS, snaps=DEFAULT_SNAPS,
-               initial_bytes=None, uuid=None, incarnation=1, file_id=(0, 0), fill=None, kind="shm", mode=places.PRIVATE, group=None):
+               initial_bytes=None, uuid=None, incarnation=1, file_id=(0, 0), fill=None, kind="shm", mode=places.PRIVATE, group=None,
+               snapshot_bytes=None, snapshot_age_s=0.0):
         """Create the named region, or raise FileExistsError. fill(region), if given, runs before the region gets its name."""
         cdef Region r
         mode, gid = places.check_mode(mode), places.group_id(group)
         with places.creating(region_dir, places.entry(kind, name), mode, gid) as (path, keep):
             slots_file = File.create(path, "slots")
             if kind == "sysv":
-                g = geometry(max_bytes or SYSV_BYTES, ring_bytes, slots, snaps)
+                g = geometry(max_bytes or SYSV_BYTES, ring_bytes, slots, snaps, snapshot_bytes, snapshot_age_s)
                 backing = Segment.create(path, g["map_bytes"] + GUARD)
             else:
                 backing = File.create(path, "region")
-                g = geometry(max_bytes or places.default_cap(backing.room()), ring_bytes, slots, snaps)
+                g = geometry(max_bytes or places.default_cap(backing.room()), ring_bytes, slots, snaps, snapshot_bytes, snapshot_age_s)
             r = Region._build(name, kind, backing, slots_file, g, initial_bytes, uuid, incarnation, file_id)
             try:
                 if fill is not None:
@@ -127,10 +122,10 @@ cdef class Region:
                 raise
 
     @staticmethod
-    def memory(max_bytes=None, ring_bytes=DEFAULT_RING, slots=64, snaps=1024, initial_bytes=None):
+    def memory(max_bytes=None, ring_bytes=DEFAULT_RING, slots=64, snaps=1024, initial_bytes=None, snapshot_bytes=None, snapshot_age_s=0.0):
         """A region without a name: it ends with its last process. Forked children share it."""
         backing = File.memory("region")
-        g = geometry(max_bytes or places.default_cap(backing.room()), ring_bytes, slots, snaps)
+        g = geometry(max_bytes or places.default_cap(backing.room()), ring_bytes, slots, snaps, snapshot_bytes, snapshot_age_s)
         return Region._build(":memory:", "memory", backing, File.memory("slots"), g, initial_bytes, None, 1, (0, 0))
 
     @staticmethod
@@ -232,7 +227,8 @@ cdef class Region:
         m.slot = <mm_slot *>(m.slots + 4096)
         m.snap = <uint64_t *>(m.slots + 4096 + s.n_slots * sizeof(mm_slot))
         m.owner = m.snap + s.n_snaps
-        m.reserve = <mm_reserve *>(m.owner + s.n_snaps)
+        m.since = m.owner + s.n_snaps
+        m.reserve = <mm_reserve *>(m.since + s.n_snaps)
         m.durable = -1
         m.read_only = not writable
         self.unregistered = not slots_file.writable
@@ -315,7 +311,7 @@ cdef class Region:
         return i
 
     cdef int give_back(self, uint32_t entry) except -1:
-        if len(self.entries) < 64:
+        if self.entries is not None and len(self.entries) < 64:     # None: the garbage collector has been here
             self.entries.append(entry)
         else:
             release_snapshot(&self.m, entry)
@@ -393,6 +389,8 @@ cdef class Region:
             "pages": h.page_high - 1 - h.page_free_count, "extent_bytes": h.n_granules * MM_GRANULE, "extent_free_bytes": h.x_free * MM_GRANULE,
             "log_bytes": h.ring_head - h.ring_tail, "log_first_commit": h.tail_commit, "trees": h.n_trees,
             "evictions": h.evictions, "expirations": h.expirations,
+            "kept_bytes": h.pinned_count * MM_UNIT + h.xlimbo_granules * MM_GRANULE, "snapshot_bytes": self.m.super.snapshot_bytes,
+            "snapshots_revoked": h.revoked,
         }
 
     def processes(self) -> list:
@@ -404,10 +402,13 @@ cdef class Region:
             s = &self.m.slot[i]
             if mm_ld32(&s.state) == MM_SLOT_LIVE:
                 alive = i == self.m.me or mm_life_held(self.m.slots_fd, self.m.slots_dev, self.m.slots_ino, i) != 0
-                what = bytes((<char *>s.what)[:sizeof(s.what)]).split(b"\0")[0].decode("utf-8", "replace")
                 out.append({"slot": i, "generation": s.gen, "pid": s.pid, "alive": alive, "since": s.start_ns / 1e9,
-                            "commits": s.commits, "conflicts": s.conflicts, "what": what})
+                            "commits": s.commits, "conflicts": s.conflicts, "what": what_of(s)})
         return out
+
+    def narrow_hashes(self, uint32_t bits):
+        """For tests: only the lowest bits of hashes count in this process from now on. All processes that write need the same."""
+        self.m.hash_ignore = ~((<uint32_t>1 << bits) - 1) if bits < 32 else 0
 
     def failpoint(self, name, int signal=0):
         """Raise `signal` in this process when it next comes to the named point of a commit (FAILPOINTS); None disarms. For tests."""

@@ -7,15 +7,17 @@ CRASH       the half-built region has no name and is swept; the files are untouc
 """
 from libc.stdint cimport uint8_t, uint32_t, uint64_t, int64_t
 from libc.string cimport memcpy, memset
-from memora.engine.btree cimport Path, locate, put_at
+from memora.engine.btree cimport Path, locate
 from memora.engine.commit cimport (TreeRef, account, apply_create, apply_delete, apply_drop, apply_message, apply_op, be32, control_of, prepare,
                                    publish, read_roots, topic_room)
 from memora.engine.descriptor cimport begin, get64, put64, roll_forward, seal
 from memora.engine.extents cimport extent_bytes
 from memora.engine.frames cimport current, finish
+from memora.engine.hashindex cimport hash_key_now
 from memora.engine.layout cimport *
 from memora.engine.overlay cimport Action
 from memora.engine.page cimport Entry, value_at
+from memora.engine.tree cimport tree_locate, tree_put
 from memora.engine.wal cimport record_begin, ring_in
 
 cdef enum:
@@ -45,14 +47,14 @@ cdef int restore_tree(mm_map *m, uint32_t tree, uint32_t kind, const uint8_t *co
 
 cdef int restore_entry(mm_map *m, const TreeRef *t, const uint8_t *k, size_t kn, const uint8_t *v, uint64_t vn, uint64_t expiry) noexcept nogil:
     cdef Path path
-    cdef int st = locate(m, t.root, t.tree, k, kn, &path)
+    cdef int st = tree_locate(m, t, k, kn, &path)
     if st == MM_OK and path.found:
         m.corrupt_page = path.pgno[path.depth]
         m.corrupt_what = b"a key twice in a checkpoint"
         return MM_CORRUPT
     if st == MM_OK:
         st = account(m, t, <int64_t>(kn + vn + ENTRY_COST), 1)
-    return st if st else put_at(m, &path, k, kn, v, vn, expiry)
+    return st if st else tree_put(m, t, &path, k, kn, v, vn, expiry)
 
 
 cdef int restore_message(mm_map *m, const TreeRef *t, uint64_t seq, uint64_t commit, uint64_t time_ns, const uint8_t *v, uint64_t vn) noexcept nogil:
@@ -172,7 +174,7 @@ cdef uint64_t message_bytes(const uint8_t *record, uint64_t n, uint32_t tree) no
 
 cdef int replay_delete(mm_map *m, const TreeRef *t, const uint8_t *k, size_t kn, uint8_t op) noexcept nogil:
     cdef Path path
-    cdef int st = locate(m, t.root, t.tree, k, kn, &path)
+    cdef int st = tree_locate(m, t, k, kn, &path)
     if st:
         return st
     if not path.found:
@@ -192,6 +194,7 @@ cdef int find_root(mm_map *m, uint32_t tree, TreeRef *out) noexcept nogil:
     out.tree = tree
     out.control = 0
     out.kind = MM_ROOT_TREE
+    out.hashed = 0
     if tree <= MM_TREE_CATALOG:
         out.root = MM_PG_CATALOG if tree else MM_PG_ROOTS
         return MM_OK
@@ -205,4 +208,5 @@ cdef int find_root(mm_map *m, uint32_t tree, TreeRef *out) noexcept nogil:
     out.root = root.root
     out.control = root.control
     out.kind = root.kind
-    return MM_OK
+    out.hashed = root.flags & MM_ROOTF_HASH
+    return hash_key_now(m, out) if out.hashed else MM_OK

@@ -5,10 +5,12 @@ import random
 import time
 
 from memora import errors
-from memora.engine import catalog, places
+from memora.engine import catalog, places, turns
 from memora.engine.check import check as check_region
 from memora.engine.region import Region
 from memora.engine.transaction import Transaction
+
+LOST_TRIES = 3              # conflicts after which a transaction that runs again takes the ticket
 
 
 class Store:
@@ -22,7 +24,7 @@ class Store:
     def open(cls, name: str = ":memory:", *, region_dir=None, timeout_s: float = 5.0, create: bool = True, read_only: bool = False, owner=None,
              **made) -> "Store":
         """Open ":memory:", "shm:NAME" or "sysv:NAME", creating it when it does not exist (made: max_bytes, ring_bytes, slots, snaps,
-        initial_bytes, mode, group). Another user's region (owner), and one that is only read, is never created.
+        initial_bytes, snapshot_bytes, snapshot_age_s, mode, group). Another user's region (owner), and one that is only read, is never created.
 
         RegionError: it cannot be used, or does not exist and is not created. RegionFull: no memory for it.
         """
@@ -41,17 +43,27 @@ class Store:
                 return cls(Region.create(short, region_dir, kind=kind, **made), timeout_s)
         raise errors.RegionError(f"{name!r} is created and removed all the time by others")
 
-    def begin(self, read_only: bool = False, isolation: str = "serializable", timeout_s: float | None = None) -> Transaction:
-        """A transaction at the newest commit. isolation: "serializable", or "snapshot" (writes are not validated against reads)."""
+    def begin(self, read_only: bool = False, isolation: str = "serializable", timeout_s: float | None = None, immediate: bool = False,
+              wait: bool = True) -> Transaction:
+        """A transaction at the newest commit. isolation: "serializable", or "snapshot" (writes are not validated against reads).
+
+        immediate: it takes the ticket first; until it ends, or half the timeout has passed and others wait, nobody else commits.
+        LockTimeout: somebody else has it (wait=False: and is not waited for), or the caller's own thread.
+        """
         if isolation not in ("serializable", "snapshot"):
             raise ValueError(f"isolation must be 'serializable' or 'snapshot', not {isolation!r}")
+        if immediate and read_only:
+            raise ValueError("a read-only transaction needs no ticket: immediate and read_only exclude each other")
         return Transaction(self.region, read_only=read_only, snapshot=isolation == "snapshot",
-                           timeout_s=self.timeout_s if timeout_s is None else timeout_s)
+                           timeout_s=self.timeout_s if timeout_s is None else timeout_s, immediate=immediate, wait=wait)
 
     def run(self, work, tries: int = 1000):
-        """work(transaction), committed; run again on a conflict, with jittered backoff. Returns what work returned."""
+        """work(transaction), committed; run again on a conflict, with jittered backoff, the fourth time with the ticket.
+
+        Returns what work returned.
+        """
         for n in range(tries):
-            txn = self.begin()
+            txn = self.begin(immediate=n >= LOST_TRIES)
             try:
                 result = work(txn)
                 txn.commit()
@@ -61,10 +73,12 @@ class Store:
                     raise
             finally:
                 txn.rollback()
-            time.sleep(random.random() * min(0.05, 0.0002 * 2 ** min(n, 8)))
+            if n + 1 < LOST_TRIES:
+                time.sleep(random.random() * min(0.05, 0.0002 * 2 ** min(n, 8)))
 
     def schema_version(self, txn: Transaction) -> int:
-        """Changes with every committed change of the catalog; the same number means the same catalog."""
+        """Changes with every committed change of the catalog; the same number means the same catalog. Who asks rests on it."""
+        txn.rest_on_schema()
         return txn.schema_version()
 
     def space(self, name: str, kind: str, create) -> dict:
@@ -90,6 +104,18 @@ class Store:
 
     def processes(self) -> list:
         return self.region.processes()
+
+    def locks(self) -> list:
+        """Who has the commit lock or the ticket at this moment."""
+        return turns.locks(self.region)
+
+    def snapshots(self) -> list:
+        """The open snapshots, oldest first."""
+        return turns.snapshots(self.region)
+
+    def ticket_stands(self) -> float | None:
+        """None, or the seconds for which somebody's ticket may keep commits waiting."""
+        return turns.blocked(self.region)
 
     def check(self) -> list:
         """Every broken invariant of the region; empty = clean."""

@@ -20,6 +20,8 @@ from memora import errors
 INCOMPAT_KNOWN = 0
 RO_COMPAT_KNOWN = 0
 SLOTS_MAGIC = b"MEMSLOTS"
+SNAPSHOT_SHARE = 4          # the budget for what snapshots keep is this part of the cap, if nothing is said
+MOST_SNAPS = 1 << 20        # as many as a ticket can name (MM_TICKET_ENTRY)
 
 
 def boot_id() -> bytes:
@@ -32,11 +34,15 @@ def _round(n, to):
     return (n + to - 1) // to * to
 
 
-def geometry(max_bytes, ring_bytes, slots, snaps) -> dict:
-    """Offsets of a region whose data may grow to about max_bytes: a dict of mm_super fields."""
+def geometry(max_bytes, ring_bytes, slots, snaps, snapshot_bytes=None, snapshot_age_s=0.0) -> dict:
+    """A region whose data may grow to about max_bytes: a dict of mm_super fields, its offsets and the budget of its snapshots."""
+    if not 0 < snaps < MOST_SNAPS:
+        raise ValueError(f"snaps must be between 1 and {MOST_SNAPS - 1}, not {snaps}")
     ring = _round(ring_bytes, 4096)
     units = max(64, (max_bytes - 24576 - ring) * 4096 // (4096 + 4 + 8 + 16) // 4096)
     g = {"ring_bytes": ring, "cap_units": units, "cap_pages": units, "n_slots": slots, "n_snaps": snaps}
+    g["snapshot_bytes"] = units * 4096 // SNAPSHOT_SHARE if snapshot_bytes is None else snapshot_bytes
+    g["snapshot_age_ns"] = int(snapshot_age_s * 1e9)
     g["off_ring"] = _round(8192 + MM_DESC_BYTES, 4096)
     g["off_pt"] = g["off_ring"] + ring
     g["off_vis"] = g["off_pt"] + _round(units * 4, 4096)
@@ -48,7 +54,7 @@ def geometry(max_bytes, ring_bytes, slots, snaps) -> dict:
 
 def slots_bytes(slots, snaps) -> int:
     """The size of a slots file."""
-    return 4096 + slots * sizeof(mm_slot) + snaps * (16 + sizeof(mm_reserve))
+    return MM_SLOTS_BYTES(slots, snaps)
 
 
 cdef void write_super(mm_super *s, dict g, bytes uuid, uint64_t incarnation, file_id):
@@ -75,6 +81,8 @@ cdef void write_super(mm_super *s, dict g, bytes uuid, uint64_t incarnation, fil
     s.created_ns = mm_wall_ns()
     s.n_slots = g["n_slots"]
     s.n_snaps = g["n_snaps"]
+    s.snapshot_bytes = g["snapshot_bytes"]
+    s.snapshot_age_ns = g["snapshot_age_ns"]
     s.crc = mm_crc32c(0, s, <size_t>(<char *>&s.crc - <char *>s))
 
 

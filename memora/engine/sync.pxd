@@ -25,9 +25,12 @@ cdef extern from "csrc/sync.h" nogil:
     void mm_prefetch(const void *) noexcept
     void mm_pause() noexcept
     uint32_t mm_be32(const uint8_t *, size_t) noexcept
+    uint32_t mm_log2(uint32_t) noexcept
+    int mm_random(void *, size_t) noexcept
     int mm_futex_wait(void *, uint32_t, uint64_t) noexcept
     long mm_futex_wake(void *, int) noexcept
     uint64_t mm_mono_ns() noexcept
+    uint64_t mm_coarse_ns() noexcept
     uint64_t mm_wall_ns() noexcept
     void *mm_life_hold(const char *, int64_t, int, int) noexcept
     int mm_life_held(int, uint64_t, uint64_t, int64_t) noexcept

@@ -1,4 +1,5 @@
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int32_t, int64_t
+from memora.engine.frames cimport Look
 from memora.engine.layout cimport mm_map
 from memora.engine.overlay cimport Node, Overlay
 from memora.engine.page cimport Entry
@@ -28,6 +29,7 @@ cdef class Transaction:
     cdef readonly bint read_only
     cdef readonly bint closed
     cdef bint snapshot_isolation
+    cdef bint on_schema
     cdef ReadSet reads
     cdef TreeRef *refs
     cdef uint32_t n_refs, cap_refs, last_ref
@@ -35,12 +37,16 @@ cdef class Transaction:
     cdef uint64_t cap_scratch
     cdef list marks
     cdef public uint64_t timeout_ns
+    cdef uint64_t ticket        # the one it took, 0 = none; it may be lost by now
+    cdef bint said              # its process's `what` is its own
     cdef uint64_t writes        # moves with every write: cursors notice
     cdef Range *ranges
     cdef uint32_t n_ranges, cap_ranges
     cdef readonly uint64_t reservations     # how often numbers were taken
 
     cdef int finish(self) except -1
+    cdef int let_go(self) except -1
+    cpdef say(self, bytes what)
     cdef int check(self) except -1
     cdef int writable(self) except -1
     cdef int alive(self) except -1
@@ -48,7 +54,7 @@ cdef class Transaction:
     cdef TreeRef *ref(self, uint32_t tree) except NULL
     cdef int keep(self, const uint8_t *p, uint64_t n) except -1
     cdef int expired(self, uint64_t expiry) noexcept
-    cdef int saw(self, int st, uint32_t pgno, uint32_t slot, const uint8_t *k, size_t kn) except -1
+    cdef int saw(self, int st, const Look *look, uint32_t slot, const uint8_t *k, size_t kn) except -1
     cdef int c_get(self, uint32_t tree, const uint8_t *k, size_t kn, const uint8_t **v, size_t *vn) except -1
     cdef int c_get_expiry(self, uint32_t tree, const uint8_t *k, size_t kn, const uint8_t **v, size_t *vn, uint64_t *expiry) except -1
     cdef int c_write(self, uint32_t tree, uint8_t op, const uint8_t *k, size_t kn, const uint8_t *v, size_t vn, uint64_t expiry) except -1

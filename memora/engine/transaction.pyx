@@ -2,16 +2,18 @@
 
 A transaction announces its snapshot S at the start and reads nothing newer. What it writes goes into its overlay. A read-write
 transaction remembers what it read (readset.pyx); commit() validates that and raises SerializationError if it no longer holds.
-Nothing is locked between two calls. After fork() it belongs to the parent only.
+Nothing is locked between two calls, unless it holds the ticket (immediate): then no other commit comes before its own. After fork() it
+belongs to the parent only.
 
 READERS     Every read goes through page_at at S and copies what it returns; the announced word is compared with the one stored
             before anything read is handed out: another value means that the snapshot was revoked (SnapshotTooOld).
 """
+cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int32_t, int64_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memset
-from memora.engine.btree cimport find, value_bytes
+from memora.engine.btree cimport value_bytes
 from memora.engine.commit cimport commit_all, read_roots
 from memora.engine.extents cimport extent_bytes
 from memora.engine.frames cimport Look, page_at, still_there
@@ -19,28 +21,45 @@ from memora.engine.layout cimport *
 from memora.engine.overlay cimport (Node, Overlay, overlay_act, overlay_below, overlay_ceil, overlay_find, overlay_free, overlay_init,
                                     overlay_set, overlay_top, overlay_undo)
 from memora.engine.page cimport Entry, child_at, entry_at, search, value_at
-from memora.engine.procs cimport announce, announced, fork_epoch, withdraw
+from memora.engine.procs cimport announce, announced, fork_epoch, lock_release, ticket_release, withdraw
 from memora.engine.readset cimport Intent, ReadMark, TreeRef, read_absent, read_back, read_entry, read_free, read_mark
 from memora.engine.region cimport Region
 from memora.engine.status cimport error
 from memora.engine.sync cimport *
+from memora.engine.tree cimport tree_find
+from memora.engine.turns cimport enter
 
 from memora import errors
 
 cdef enum:
     TRIES = 100000
+    WHAT = 199                  # bytes of mm_slot.what before its zero
 
 
+@cython.no_gc_clear              # __dealloc__ needs the region: the collector must not take it away before
 cdef class Transaction:
     """A transaction of the engine. Made by Store.begin()."""
 
-    def __cinit__(self, Region region not None, *, bint read_only=False, bint snapshot=False, double timeout_s=5.0):
+    def __cinit__(self, Region region not None, *, bint read_only=False, bint snapshot=False, double timeout_s=5.0, bint immediate=False,
+                  bint checkpoint=False, bint wait=True):
         self.closed = True              # until there is a snapshot that __dealloc__ must withdraw
         self.region = region
         self.m = &region.m
         region.use()
+        self.timeout_ns = <uint64_t>(timeout_s * 1e9)
         self.entry = region.snapshot_entry()
-        self.s = announce(self.m, <uint32_t>self.entry)
+        if immediate:
+            try:
+                self.ticket = enter(region, <uint32_t>self.entry, self.timeout_ns if wait else 0, self.timeout_ns // 2)
+            except BaseException:
+                if not region.closed:
+                    region.give_back(<uint32_t>self.entry)
+                raise
+        self.s = announce(self.m, <uint32_t>self.entry, MM_SINCE_CHECKPOINT if checkpoint else 0)
+        if immediate:
+            lock_release(self.m)        # S is the newest commit, and stays it while the ticket stands
+            if self.s == ~<uint64_t>0:
+                ticket_release(self.m, self.ticket)
         if self.s == ~<uint64_t>0:
             region.give_back(<uint32_t>self.entry)
             raise errors.CorruptionError(f"region {region.name!r}: versions before commit {self.m.hot.gc_floor} may be gone, "
@@ -49,14 +68,11 @@ cdef class Transaction:
         self.epoch = region.epoch
         self.read_only = read_only
         self.snapshot_isolation = snapshot
-        self.timeout_ns = <uint64_t>(timeout_s * 1e9)
         self.closed = False
 
     def __dealloc__(self):
         if self.m != NULL and not self.closed and not self.region.closed and self.epoch == fork_epoch():
-            give_up(self)
-            withdraw(self.m, <uint32_t>self.entry)
-            self.region.give_back(<uint32_t>self.entry)
+            self.let_go()
         if self.has_overlay:
             overlay_free(&self.o)
         read_free(&self.reads)
@@ -123,6 +139,7 @@ cdef class Transaction:
                 break
             self.alive()
         if st:
+            self.alive()
             raise error(self.m, st, f"tree {tree}")
         self.last_ref = self.n_refs
         self.n_refs += 1
@@ -167,7 +184,7 @@ cdef class Transaction:
         if t.root == 0:
             return 0
         for tries in range(TRIES):
-            st = find(self.m, self.s, t.root, tree, k, kn, &look, &slot)
+            st = tree_find(self.m, self.s, t, k, kn, &look, &slot)
             if st == MM_FOUND:
                 if value_at(look.page, slot, &e) == MM_OK and value_bytes(self.m, &e, &p, &size) == MM_OK and still_there(&look):
                     self.keep(p, size)
@@ -184,7 +201,7 @@ cdef class Transaction:
             raise error(self.m, st, "reading")
         self.alive()
         if not self.read_only:
-            self.saw(st, look.pgno, slot, k, kn)
+            self.saw(st, &look, slot, k, kn)
         if st == MM_ABSENT or self.expired(e.expiry):
             return 0
         v[0] = self.scratch
@@ -192,9 +209,10 @@ cdef class Transaction:
         expiry[0] = e.expiry
         return 1
 
-    cdef int saw(self, int st, uint32_t pgno, uint32_t slot, const uint8_t *k, size_t kn) except -1:
+    cdef int saw(self, int st, const Look *look, uint32_t slot, const uint8_t *k, size_t kn) except -1:
         """Put a key of the tree last asked for (ref) into the read set: found in a slot, or absent."""
-        if read_entry(&self.reads, self.last_ref, pgno, slot) if st == MM_FOUND else read_absent(&self.reads, self.last_ref, pgno, k, kn):
+        if (read_entry(&self.reads, self.last_ref, look.pgno, slot) if st == MM_FOUND else
+                read_absent(&self.reads, self.last_ref, look.seen, k, kn)):
             raise MemoryError("transaction: no private memory")
         return 0
 
@@ -284,7 +302,8 @@ cdef class Transaction:
         t = &self.refs[self.n_refs]
         memset(t, 0, sizeof(TreeRef))
         t.tree = tree
-        t.kind = kind
+        t.kind = kind & MM_MADE_KIND
+        t.hashed = kind >> MM_MADE_SHIFT & MM_ROOTF_HASH
         self.n_refs += 1
         return tree
 
@@ -292,12 +311,16 @@ cdef class Transaction:
         """Create an empty tree in this transaction; its number is never used again."""
         return self.create(MM_ROOT_TREE, NULL, 0)
 
-    def create_bounded(self, uint64_t max_bytes) -> int:
-        """Create a tree whose keys and values (and 32 bytes an entry) never take more than max_bytes: it evicts."""
+    def create_hash(self) -> int:
+        """Create an empty hash index: a tree for points only, whose cursors know nothing but first() and next()."""
+        return self.create(MM_ROOT_TREE | MM_ROOTF_HASH << MM_MADE_SHIFT, NULL, 0)
+
+    def create_bounded(self, uint64_t max_bytes, bint hashed=False) -> int:
+        """Create a tree, or a hash index, whose keys and values (and 32 bytes an entry) never take more than max_bytes: it evicts."""
         cdef mm_control c
         memset(&c, 0, sizeof(c))
         c.max_bytes = max_bytes
-        return self.create(MM_ROOT_BOUNDED, <uint8_t *>&c, sizeof(c))
+        return self.create(MM_ROOT_BOUNDED | (MM_ROOTF_HASH << MM_MADE_SHIFT if hashed else 0), <uint8_t *>&c, sizeof(c))
 
     def create_topic(self, uint64_t ring_bytes) -> int:
         """Create a tree with a message ring of ring_bytes (rounded up to 1 KiB)."""
@@ -381,11 +404,38 @@ cdef class Transaction:
             raise errors.ProgrammingError(f"no savepoint {savepoint}")
         del self.marks[savepoint:]
 
+    cdef int let_go(self) except -1:
+        """Give back what the region keeps for this transaction: the ticket, the snapshot, the word of what it does."""
+        give_up(self)
+        if self.ticket:
+            ticket_release(self.m, self.ticket)
+            if self.region.ticket == self.ticket:
+                self.region.ticket = 0
+        if self.said and self.m.me < self.m.n_slots:
+            self.m.slot[self.m.me].what[0] = 0
+        withdraw(self.m, <uint32_t>self.entry)
+        return self.region.give_back(<uint32_t>self.entry)
+
+    cpdef say(self, bytes what):
+        """Tell the other processes what this one does (UTF-8, cut to 199 bytes), until the transaction ends. For messages and lists."""
+        cdef char *to
+        cdef size_t n = PyBytes_GET_SIZE(what)
+        if self.m.me < self.m.n_slots and not self.closed:
+            to = self.m.slot[self.m.me].what
+            n = n if n < WHAT else WHAT
+            memcpy(to, PyBytes_AS_STRING(what), n)
+            to[n] = 0
+            self.said = True
+
+    @property
+    def ticket_held(self) -> bool:
+        """Does it hold the ticket: no other commit comes before its own? Lost past the deadline, if somebody waits."""
+        self.check()
+        return self.ticket != 0 and mm_ld64(&self.m.hot.ticket) == self.ticket
+
     cdef int finish(self) except -1:
         self.closed = True
-        give_up(self)
-        withdraw(self.m, <uint32_t>self.entry)
-        self.region.give_back(<uint32_t>self.entry)
+        self.let_go()
         if self.has_overlay:
             overlay_free(&self.o)
             self.has_overlay = False
@@ -394,7 +444,7 @@ cdef class Transaction:
     def commit(self) -> int:
         """Make the writes one commit and return its number (the snapshot's, if nothing was written). The transaction is closed.
 
-        SerializationError: what it read has changed; LockTimeout; RegionFull: nothing was written.
+        SerializationError: what it read has changed; LockTimeout; RegionFull; SnapshotTooOld: nothing was written.
         """
         cdef uint64_t number = self.s
         cdef Intent w
@@ -406,15 +456,20 @@ cdef class Transaction:
             w.n_refs = self.n_refs
             w.reads = NULL if self.snapshot_isolation else &self.reads
             w.s = self.s
+            w.schema = self.on_schema
             w.now = self.wall()
             w.entry = &self.m.snap[self.entry]
             w.word = self.word
             try:
-                commit_all(self.region, &w, self.timeout_ns, &number)
-            except BaseException:
+                commit_all(self.region, &w, self.timeout_ns, &number, self.ticket)
+            except BaseException as e:
+                lost = self.ticket and not self.region.closed and mm_ld64(&self.m.hot.ticket) != self.ticket
                 if not self.region.closed:
                     self.finish()
                 self.closed = True
+                if lost and isinstance(e, errors.SerializationError):
+                    raise errors.SerializationError(f"{e}. Its ticket was lost: {self.timeout_ns / 2e9:g} s (half the timeout) had passed, "
+                                                    "and others waited") from None
                 raise
             if self.region.after_commit is not None:
                 self.finish()
@@ -468,6 +523,10 @@ cdef class Transaction:
         # the newest change is not seen here: nothing that is cached by a version may be used
         return -2 - (<int64_t>self.s << 20)
 
+    def rest_on_schema(self):
+        """What is written from here on rests on the whole catalog at S: the commit is a conflict if it has changed since."""
+        self.on_schema = True
+
     @property
     def store_now_ns(self) -> int:
         """The wall clock of this snapshot in ns: what expires by it is absent."""
@@ -481,6 +540,15 @@ cdef class Transaction:
         cdef size_t n
         if self.c_get(tree, <const uint8_t *>PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key), &v, &n):
             return PyBytes_FromStringAndSize(<const char *>v, n)
+        return None
+
+    def get_until(self, uint32_t tree, bytes key not None):
+        """(value, wall clock in ns at which it is gone, 0 = never), or None."""
+        cdef const uint8_t *v
+        cdef size_t n
+        cdef uint64_t expiry
+        if self.c_get_expiry(tree, <const uint8_t *>PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key), &v, &n, &expiry):
+            return PyBytes_FromStringAndSize(<const char *>v, n), expiry
         return None
 
     def put(self, uint32_t tree, bytes key not None, bytes value not None, uint64_t expiry_ns=0):
@@ -510,11 +578,11 @@ cdef int observe(Transaction t, uint32_t tree, const uint8_t *k, size_t kn) exce
     if r.root == 0:
         return 0
     for tries in range(TRIES):
-        st = find(t.m, t.s, r.root, tree, k, kn, &look, &slot)
+        st = tree_find(t.m, t.s, r, k, kn, &look, &slot)
         if st != MM_MOVED and still_there(&look):
             if st == MM_NO_TREE:
                 raise error(t.m, st, f"tree {tree}")
-            return t.saw(st, look.pgno, slot, k, kn)
+            return t.saw(st, &look, slot, k, kn)
         t.alive()
     raise error(t.m, MM_MOVED, "reading")
 

@@ -111,6 +111,9 @@ def paths(rel, terms, conditions):
     if rel.not_indexed:
         return found
     used = set(plan.used_columns(rel))
+    for number in rel.table.generated:
+        if number in used and rel.table.columns[number].generated == "virtual":
+            used |= rel.table.columns[number].needs
     for index in table.indexes:
         if rel.index_hint is not None and index is not rel.index_hint:
             continue

@@ -7,30 +7,34 @@ correlated, which is recorded in `Query.outer` of every query that the reference
 from __future__ import annotations
 
 from ..errors import NotSupportedError, OperationalError
-from . import ast, bound, dates, mathfunctions, printf  # noqa: F401  (mathfunctions enters its functions)
+from . import ast, bound, dates, mathfunctions, printf, textfunctions  # noqa: F401  (mathfunctions enters its functions)
 from .bound import comparison_affinity, comparison_collation
 from .catalog import collation_of, fold
 from .functions import SCALARS
+from .jsonfunctions import MEMBER
 from .sorting import AGGREGATES
 from .types import affinity_of
+from .windows import FUNCTIONS as WINDOW_FUNCTIONS
 
 DATE_FUNCTIONS = {"date": dates.date, "time": dates.time, "datetime": dates.datetime_, "julianday": dates.julianday,
-                  "unixepoch": dates.unixepoch, "strftime": dates.strftime}
+                  "unixepoch": dates.unixepoch, "strftime": dates.strftime, "timediff": dates.timediff}
 
 
 class Scope:
     """The names that an expression may use.
 
     rels: the relations of FROM; merged: columns of USING and NATURAL joins, by folded name; aliases: result columns by
-    folded name, once they are bound; query: the query that is being bound, None outside of one.
+    folded name, once they are bound; query: the query that is being bound, None outside of one; aggregates: whether aggregate
+    functions may stand here; windows: the named windows, None where window functions may not stand.
     """
 
-    __slots__ = ("parent", "rels", "merged", "hidden", "aliases", "query", "aggregates", "ctes", "clause")
+    __slots__ = ("parent", "rels", "merged", "hidden", "aliases", "query", "aggregates", "windows", "ctes", "clause")
 
     def __init__(self, parent=None, query=None, ctes=None):
         self.parent, self.query = parent, query
         self.rels, self.merged, self.hidden, self.aliases = [], {}, set(), {}
         self.aggregates = False
+        self.windows = None
         self.clause = None
         self.ctes = ctes if ctes is not None else (parent.ctes if parent is not None else {})
 
@@ -79,6 +83,8 @@ class Binder:
                 self.note_outer(found, passed)
                 if (bound.Agg in map(type, bound.walk(found))) and not inner.aggregates:
                     raise OperationalError(f"misuse of aliased aggregate {node.name}")
+                if inner.windows is None and bound.WindowCall in map(type, bound.walk(found)):
+                    raise OperationalError(f"misuse of aliased window function {node.name}")
                 return found
             if scope.query is not None:
                 passed.append(scope.query)
@@ -162,15 +168,16 @@ class Binder:
         if op in ("=", "<>", "<", "<=", ">", ">=", "IS", "IS NOT"):
             return self.comparison(node, scope)
         chain, base = [], node
-        while isinstance(base, ast.Binary) and base.op in ("+", "-", "*", "/", "%", "&", "|", "<<", ">>", "||"):
+        while isinstance(base, ast.Binary) and base.op in ("+", "-", "*", "/", "%", "&", "|", "<<", ">>", "||", "->", "->>"):
             chain.append(base)
             base = base.left
-        if not chain:
-            raise NotSupportedError(f"operator {op} (JSON)")
         left = self.expr(base, scope)
         for part in reversed(chain):
             right = self.expr(part.right, scope)
-            left = bound.Concat(left, right) if part.op == "||" else bound.Arith(part.op, left, right)
+            if part.op in ("->", "->>"):
+                left = bound.Call(SCALARS[part.op], [left, right], 0)
+            else:
+                left = bound.Concat(left, right) if part.op == "||" else bound.Arith(part.op, left, right)
         return left
 
     def comparison(self, node, scope):
@@ -314,13 +321,13 @@ class Binder:
     def on_Function(self, node, scope):
         name = fold(node.name)
         if node.over is not None:
-            raise NotSupportedError(f"window functions ({node.name}() OVER)")
-        if node.order_by:
-            raise NotSupportedError(f"ORDER BY inside an aggregate ({node.name})")
+            return self.window_call(name, node, scope)
+        if name in WINDOW_FUNCTIONS:
+            raise OperationalError(f"misuse of window function {node.name}()")
         if self.is_aggregate(name, node):
             return self.aggregate(name, node, scope)
-        if node.distinct or node.filter is not None:
-            what = "DISTINCT" if node.distinct else "FILTER"
+        if node.distinct or node.filter is not None or node.order_by:
+            what = "DISTINCT" if node.distinct else "FILTER" if node.filter is not None else "ORDER BY"
             raise OperationalError(f"{what} may not be used with non-aggregate {node.name}()")
         if node.star and name in SCALARS:
             raise OperationalError(f"wrong number of arguments to function {node.name}()")
@@ -331,27 +338,124 @@ class Binder:
             return len(node.args) == 1
         return name in AGGREGATES
 
-    def aggregate(self, name, node, scope):
+    @staticmethod
+    def count_arguments(name, node):
+        """Raises unless an aggregate function takes that many arguments."""
         most = 2 if name == "group_concat" else 1
         least = 1 if name != "count" else 0
-        if name == "string_agg":
+        if name in ("string_agg", "json_group_object"):
             least = most = 2
         if not least <= len(node.args) <= most or (node.star and name != "count"):
             raise OperationalError(f"wrong number of arguments to function {node.name}()")
+
+    def aggregate(self, name, node, scope):
+        self.count_arguments(name, node)
         if not scope.aggregates:
             raise OperationalError(f"misuse of aggregate function {node.name.upper()}()" if scope.clause is None
                                    else f"misuse of aggregate: {node.name.upper()}()")
-        scope.aggregates = False
+        windows, scope.windows, scope.aggregates = scope.windows, None, False
         try:
             args = self.exprs(node.args, scope)
             condition = None if node.filter is None else self.expr(node.filter, scope)
+            order, terms = self.order_terms(node.order_by, scope)
         finally:
-            scope.aggregates = True
+            scope.windows, scope.aggregates = windows, True
         if node.distinct and len(args) != 1:
             raise OperationalError("DISTINCT aggregates must have exactly one argument")
+        args = self.joined(name, args)
         kind = AGGREGATES[name] if args else 0
         collate = (args[0].collation or 0) if args else 0
-        return bound.Agg(kind, name, args, node.distinct, condition, collate)
+        if kind != AGGREGATES["group_concat"]:
+            # the others come to the same in any order
+            order, terms = [], ()
+        return bound.Agg(kind, name, args, node.distinct, condition, collate, order, terms)
+
+    def order_terms(self, nodes, scope):
+        """(expressions, ((descending, nulls, collation), ...)) of an ORDER BY inside of an aggregate or a window."""
+        order, terms = [], []
+        for term in nodes:
+            e = self.expr(term.expr, scope)
+            nulls = -1 if term.nulls == "FIRST" and term.descending else 1 if term.nulls == "LAST" and not term.descending else 0
+            order.append(e)
+            terms.append((term.descending, nulls, e.collation or 0))
+        return order, tuple(terms)
+
+    @staticmethod
+    def joined(name, args):
+        """The arguments of an aggregate; those of JSON's become the one text of which they join many."""
+        if name == "json_group_array":
+            return [bound.Call(SCALARS["json_quote"], args, 0)]
+        if name == "json_group_object":
+            return [bound.Call(MEMBER, args, 0)]
+        return args
+
+    def window_call(self, name, node, scope):
+        own = WINDOW_FUNCTIONS.get(name)
+        if own is None and not self.is_aggregate(name, node):
+            raise OperationalError(f"{node.name}() may not be used as a window function")
+        if scope.windows is None:
+            raise OperationalError(f"misuse of window function {node.name}()")
+        if node.distinct:
+            raise OperationalError("DISTINCT is not supported for window functions")
+        if node.order_by:
+            raise OperationalError("ORDER BY may not be used with a window function: its order is that of the window")
+        if own is None:
+            self.count_arguments(name, node)
+        elif node.star or not own[1] <= len(node.args) <= own[2]:
+            raise OperationalError(f"wrong number of arguments to function {node.name}()")
+        elif node.filter is not None:
+            raise OperationalError("FILTER clause may only be used with aggregate window functions")
+        windows, scope.windows = scope.windows, None
+        try:
+            args = self.exprs(node.args, scope)
+            condition = None if node.filter is None else bound.IsTruth(self.expr(node.filter, scope), 1, False)
+            window = self.bind_window(self.find_window(node.over, windows), scope)
+        finally:
+            scope.windows = windows
+        args = self.joined(name, args)
+        kind = own[0] if own is not None else AGGREGATES[name] if args else 0
+        return bound.WindowCall(kind, name, args, condition, window, (args[0].collation or 0) if args else 0)
+
+    @staticmethod
+    def named_windows(nodes):
+        """The WINDOW clause as {folded name: Window}."""
+        windows = {}
+        for node in nodes:
+            windows.setdefault(fold(node.name), Binder.find_window(node.window, windows))
+        return windows
+
+    @staticmethod
+    def find_window(node, windows):
+        """The Window that OVER means, with what it takes from the window that it names."""
+        name = node if isinstance(node, str) else node.base
+        if name is None:
+            return node
+        base = windows.get(fold(name))
+        if base is None:
+            raise OperationalError(f"no such window: {name}")
+        if isinstance(node, str):
+            return base
+        clash = ("PARTITION clause" if node.partition_by else "ORDER BY clause" if node.order_by and base.order_by
+                 else "frame specification" if base.frame is not None else None)
+        if clash:
+            raise OperationalError(f"cannot override {clash} of window: {name}")
+        return ast.Window(None, base.partition_by, node.order_by or base.order_by, node.frame)
+
+    def bind_window(self, node, scope):
+        """(partition, order, terms, frame, bounds) of a WindowCall."""
+        partition = self.exprs(node.partition_by, scope)
+        order, terms = self.order_terms(node.order_by, scope)
+        frame = node.frame
+        if frame is None:
+            return partition, order, terms, ("RANGE", "UNBOUNDED PRECEDING", "CURRENT ROW", None), [None, None]
+        bounds = []
+        for end in (frame.start, frame.end):
+            e = None if end.offset is None else self.expr(end.offset, scope)
+            # only a constant can be an offset; to SQLite all else is NULL, which is then refused
+            bounds.append(bound.Const(None) if e is not None and not bound.is_constant(e) else e)
+        if frame.unit == "RANGE" and any(bounds) and len(order) != 1:
+            raise OperationalError("RANGE with offset PRECEDING/FOLLOWING requires one ORDER BY expression")
+        return partition, order, terms, (frame.unit, frame.start.kind, frame.end.kind, frame.exclude), bounds
 
     def call(self, name, nodes, scope, shown=None):
         shown = shown or name
@@ -364,17 +468,25 @@ class Binder:
                 raise OperationalError(f"wrong number of arguments to function {shown}()")
             return bound.Coalesce(args)
         if name in ("iif", "if"):
-            if len(args) != 3:
+            if len(args) < 2:
                 raise OperationalError(f"wrong number of arguments to function {shown}()")
-            return bound.Case([args[0]], [args[1]], args[2])
+            pairs = len(args) // 2 * 2
+            return bound.Case(args[0:pairs:2], args[1:pairs:2], args[-1] if len(args) % 2 else None)
         if name in DATE_FUNCTIONS:
-            if name == "strftime" and not args:
+            if (name == "strftime" and not args) or (name == "timediff" and len(args) != 2):
                 raise OperationalError(f"wrong number of arguments to function {shown}()")
             return bound.PythonCall(name, DATE_FUNCTIONS[name], args, own=True, clock=True)
         if name in ("printf", "format"):
             return bound.PythonCall(name, printf.printf, args, own=True, deterministic=True)
+        if name in textfunctions.FUNCTIONS:
+            function, least, most = textfunctions.FUNCTIONS[name]
+            if not least <= len(args) <= most:
+                raise OperationalError(f"wrong number of arguments to function {shown}()")
+            return bound.PythonCall(name, function, args, own=True, deterministic=True)
         function = SCALARS.get(name)
-        if function is None:
+        if function is None and name.startswith("jsonb"):
+            raise NotSupportedError(f"{shown}(): the binary form of JSON is SQLite's own; the functions of JSON text take and give the same")
+        if function is None or name in ("->", "->>"):
             raise OperationalError(f"no such function: {shown}")
         if len(args) < function.least or 0 <= function.most < len(args):
             raise OperationalError(f"wrong number of arguments to function {shown}()")

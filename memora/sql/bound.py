@@ -350,14 +350,26 @@ class Row(Bound):
 
 
 class Agg(Bound):
-    """A call of an aggregate function, before grouping replaces it by a slot."""
+    """A call of an aggregate function, before grouping replaces it by a slot. order, terms: as in WindowCall."""
 
-    __slots__ = ("kind", "name", "args", "distinct", "condition", "collate")
-    kids = ("args", "condition")
+    __slots__ = ("kind", "name", "args", "distinct", "condition", "collate", "order", "terms")
+    kids = ("args", "condition", "order")
 
-    def __init__(self, kind, name, args, distinct, condition, collate):
+    def __init__(self, kind, name, args, distinct, condition, collate, order=(), terms=()):
         self.kind, self.name, self.args, self.distinct = kind, name, args, distinct
-        self.condition, self.collate = condition, collate
+        self.condition, self.collate, self.order, self.terms = condition, collate, order, terms
+
+
+class WindowCall(Bound):
+    """A window function, before windowing replaces it by a slot. order, terms: ORDER BY, with (descending, nulls, collation) of each
+    term; frame: (unit, start, end, exclude) as in the syntax tree, `bounds` being the two offsets or None."""
+
+    __slots__ = ("kind", "name", "args", "condition", "partition", "order", "terms", "frame", "bounds", "collate")
+    kids = ("args", "condition", "partition", "order", "bounds")
+
+    def __init__(self, kind, name, args, condition, window, collate):
+        self.kind, self.name, self.args, self.condition, self.collate = kind, name, args, condition, collate
+        self.partition, self.order, self.terms, self.frame, self.bounds = window
 
 
 # --- relations and queries ---------------------------------------------------------------------------------------
@@ -371,15 +383,17 @@ class RelColumn:
 
 class Rel:
     """Something in FROM. kind: "table" (table), "query" (query), "python" (rows), "rows" (kept by an operator), "recursive"
-    (feedback of a common table). changed: the target of UPDATE or DELETE."""
+    (feedback of a common table). args: what a table-valued function ("python") is called with; changed: the target of UPDATE or
+    DELETE."""
 
-    __slots__ = ("kind", "name", "alias", "columns", "refs", "table", "query", "rows", "index_hint", "not_indexed",
+    __slots__ = ("kind", "name", "alias", "columns", "refs", "table", "query", "rows", "args", "index_hint", "not_indexed",
                  "shared", "changed")
 
     def __init__(self, kind, name, alias, columns):
         self.kind, self.name, self.alias, self.columns, self.refs = kind, name, alias, columns, []
         self.table = self.query = self.rows = self.index_hint = self.shared = None
         self.not_indexed = self.changed = False
+        self.args = ()
 
     def __repr__(self):
         return f"<Rel {self.alias or self.name}>"
@@ -425,12 +439,14 @@ class Query:
 
 
 class Select(Query):
-    """from_: a tree of Leaf and JoinNode or None; where, having: lists of conditions."""
+    """from_: a tree of Leaf and JoinNode or None; where, having: lists of conditions; windows: WindowPass, the last one runs
+    first; kept: what they keep of each row."""
 
     def __init__(self):
         super().__init__()
         self.from_, self.where, self.group_by, self.having = None, [], None, []
         self.aggregates, self.distinct, self.group_rel, self.bare, self.follow = [], False, None, [], -1
+        self.windows, self.window_rel, self.kept = [], None, []
 
 
 class SetQuery(Query):
@@ -513,6 +529,12 @@ def is_constant(e):
         if type(part) is PythonCall and not part.deterministic:
             return False
     return True
+
+
+def volatile(part):
+    """Whether a call may give another result for the same arguments: random() and functions of Python."""
+    return (type(part) is Call and not part.function.deterministic) or (
+        type(part) is PythonCall and not part.deterministic and not part.clock)
 
 
 def conjuncts(e):

@@ -16,6 +16,7 @@ from __future__ import annotations
 from ..engine import catalog as engine_catalog
 from ..errors import DatabaseError, NotSupportedError, OperationalError
 from . import ast
+from .node import fields
 from .parser import parse
 from .types import BLOB, COLLATIONS, INTEGER, affinity_of, convert
 
@@ -33,14 +34,17 @@ class Column:
     """One column of a table.
 
     affinity, collation: as in `types`; default: an expression of the syntax tree, or None; primary: its place in the primary
-    key from 1, or 0; not_null: False, or the conflict action ("ABORT" if none is said).
+    key from 1, or 0; not_null: False, or the conflict action ("ABORT" if none is said); generated: None, "virtual" or "stored";
+    expression: of a generated column; needs: numbers of all columns that it reads, at once or through others.
     """
 
-    __slots__ = ("name", "decltype", "affinity", "collation", "not_null", "default", "default_text", "primary", "generated")
+    __slots__ = ("name", "decltype", "affinity", "collation", "not_null", "default", "default_text", "primary", "generated",
+                 "expression", "needs")
 
     def __init__(self, name, decltype=None, affinity=BLOB, collation=0):
         self.name, self.decltype, self.affinity, self.collation = name, decltype, affinity, collation
         self.not_null, self.default, self.default_text, self.primary, self.generated = False, None, None, 0, None
+        self.expression, self.needs = None, ()
 
 
 class Index:
@@ -57,10 +61,12 @@ class Index:
 
 class Table:
     """A table. rowid_column: the INTEGER PRIMARY KEY, or -1; primary_key: an Index without a tree in a table WITHOUT ROWID,
-    whose own tree is in that order; keys: what the constraints ask indexes for, as Index without tree."""
+    whose own tree is in that order; keys: what the constraints ask indexes for, as Index without tree; generated: numbers of the
+    generated columns, each behind those that it reads."""
 
     __slots__ = ("name", "tree", "sql", "columns", "by_name", "rowid_column", "rowid_conflict", "has_rowid", "primary_key",
-                 "indexes", "keys", "checks", "foreign_keys", "autoincrement", "strict", "version", "defaults", "seq", "triggers")
+                 "indexes", "keys", "checks", "foreign_keys", "autoincrement", "strict", "version", "defaults", "seq", "triggers",
+                 "generated")
 
     def find(self, name):
         """Number of a column, -1 for the rowid's names, None for no column."""
@@ -123,8 +129,53 @@ def table_of(statement, tree=0):
         raise OperationalError(f"PRIMARY KEY missing on table {t.name}")
     if all(c.generated for c in t.columns):
         raise OperationalError("must have at least one non-generated column")
+    t.generated = []
+    for number, c in enumerate(t.columns):
+        if c.generated:
+            if c.primary:
+                raise OperationalError("generated columns cannot be part of the PRIMARY KEY")
+            if c.default is not None:
+                raise OperationalError("cannot use DEFAULT on a generated column")
+            _order_generated(t, number, [])
     t.defaults = [_constant(c) for c in t.columns]
     return t
+
+
+def _order_generated(t, number, above):
+    """Enters a generated column, and those that it reads before it, into t.generated."""
+    c = t.columns[number]
+    if number in above:
+        raise OperationalError(f'generated column loop on "{c.name}"')
+    if number in t.generated:
+        return
+    needs = set()
+    for node in names_in(c.expression):
+        other = t.by_name.get(fold(node.name))
+        if other is not None:
+            needs.add(other)
+            if t.columns[other].generated:
+                _order_generated(t, other, [*above, number])
+                needs.update(t.columns[other].needs)
+    c.needs = needs
+    t.generated.append(number)
+
+
+def nodes_in(tree, kind):
+    """All nodes of a class below a node of the syntax tree, itself included."""
+    stack = [tree]
+    while stack:
+        item = stack.pop()
+        if isinstance(item, tuple):
+            stack.extend(item)
+        elif isinstance(item, ast.Node):
+            if isinstance(item, kind):
+                yield item
+            stack.extend(getattr(item, name) for name in fields(type(item)))
+
+
+def names_in(tree):
+    """All Column nodes below a node of the syntax tree."""
+    return nodes_in(tree, ast.Column)
 
 
 def _column(t, definition):
@@ -145,7 +196,7 @@ def _column(t, definition):
         elif isinstance(constraint, ast.CollateConstraint):
             c.collation = collation_of(constraint.collation)
         elif isinstance(constraint, ast.GeneratedConstraint):
-            raise NotSupportedError(f"generated column {t.name}.{c.name}")
+            c.generated, c.expression = "stored" if constraint.stored else "virtual", constraint.expr
     t.by_name[fold(c.name)] = len(t.columns)
     t.columns.append(c)
     return c

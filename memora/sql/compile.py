@@ -9,6 +9,7 @@ from ..errors import InternalError
 from . import bound
 from . import expressions as x
 from . import functions as f
+from .record import EitherRow
 
 
 class Compiler:
@@ -41,6 +42,27 @@ class Compiler:
     def correlated(self, query):
         """Whether the result may differ from one outer row to the next."""
         return any(bound.deps(ref) for ref in query.outer) or self.planner.varies(query)
+
+    # -- generated columns
+
+    def generated(self, table, row, numbers):
+        """[(number, expression over the source `row`)] of generated columns, with their affinity."""
+        from .binder import Scope
+        from .queries import QueryBinder
+        binder, scope = QueryBinder(self.environment), Scope()
+        rel = QueryBinder.own_rel(table)
+        scope.rels.append(rel)
+        self.sources[rel] = (row, None)
+        return [(n, x.Affinity(self.expr(binder.expr(table.columns[n].expression, scope)), table.columns[n].affinity))
+                for n in numbers]
+
+    def compute(self, table, source):
+        """Makes a RecordSource compute the table's virtual columns."""
+        numbers = [n for n in table.generated if table.columns[n].generated == "virtual"]
+        if numbers:
+            row = EitherRow()
+            virtual = dict(self.generated(table, row, numbers))
+            source.compute(row, [virtual.get(n) for n in range(len(table.columns))])
 
     # -- expressions
 

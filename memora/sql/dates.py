@@ -1,4 +1,4 @@
-"""SQLite's date and time functions: date, time, datetime, julianday, unixepoch, strftime.
+"""SQLite's date and time functions: date, time, datetime, julianday, unixepoch, strftime, timediff.
 
 A moment is a whole number of milliseconds since noon of 24 November 4714 BC (proleptic Gregorian), SQLite's own unit, so that
 conversions round as it does. `now` comes from the statement's clock: it is one moment in the whole statement.
@@ -16,6 +16,7 @@ _DATE = re.compile(r"(-?\d{4})-(\d\d)-(\d\d)(?:[ \tT]*(.*))?\Z", re.S)
 _TIME = re.compile(r"(\d\d):(\d\d)(?::(\d\d)(\.\d+)?)?\s*(Z|[+-]\d\d:\d\d)?\s*\Z", re.I)
 _NUMBER = re.compile(r"\s*[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?\s*\Z")
 _SHIFT = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*(second|minute|hour|day|month|year)s?\Z", re.I)
+_DATES = re.compile(r"([+-])(\d{4})-(\d\d)-(\d\d)(?: (\d\d):(\d\d)(?::(\d\d)(\.\d+)?)?)?\Z")
 _CLOCK = re.compile(r"([+-])(\d\d):(\d\d)(?::(\d\d)(\.\d+)?)?\Z")
 _UNITS = {"second": 1000.0, "minute": 60000.0, "hour": 3600000.0, "day": 86400000.0}
 
@@ -57,10 +58,20 @@ def _local_offset(ms):
 
 
 class _Moment:
-    __slots__ = ("ms", "raw", "subsecond")
+    """ms: the moment; raw: the number that it was given as; over: days that it lies past the end of the month that was meant."""
+
+    __slots__ = ("ms", "raw", "subsecond", "over")
 
     def __init__(self, ms, raw=None):
-        self.ms, self.raw, self.subsecond = ms, raw, False
+        self.ms, self.raw, self.subsecond, self.over = ms, raw, False, 0
+
+
+def _days_over(year, month, day):
+    """Days by which a day lies past its month's end."""
+    if month == 2:
+        leap = year % 4 == 0 and (year % 100 != 0 or year % 400 == 0)
+        return max(0, day - (29 if leap else 28))
+    return max(0, day - (30 if month in (4, 6, 9, 11) else 31))
 
 
 def _start(value, now):
@@ -82,7 +93,9 @@ def _start(value, now):
             clock = _clock(match[4])
             if clock is None:
                 return None
-        return _Moment(from_civil(year, month, day, *clock[:3]) - clock[3])
+        moment = _Moment(from_civil(year, month, day, *clock[:3]) - clock[3])
+        moment.over = _days_over(year, month, day)
+        return moment
     clock = _clock(text)
     if clock is not None:
         return _Moment(from_civil(2000, 1, 1, *clock[:3]) - clock[3])
@@ -127,6 +140,11 @@ def _modify(moment, modifier):
     if moment.ms is None:
         return False
     moment.raw = None
+    if text in ("floor", "ceiling"):
+        if text == "floor":
+            moment.ms -= moment.over * DAY_MS
+        moment.over = 0
+        return True
     if text in ("subsec", "subsecond"):
         moment.subsecond = True
         return True
@@ -161,6 +179,9 @@ def _modify(moment, modifier):
     match = _SHIFT.match(text)
     if match:
         return _shift(moment, float(match[1]), match[2])
+    match = _DATES.match(text)
+    if match:
+        return _shift_date(moment, match)
     match = _CLOCK.match(text)
     if match:
         ms = (int(match[2]) * 60 + int(match[3])) * 60000 + int((int(match[4] or 0) + float(match[5] or 0)) * 1000 + 0.5)
@@ -188,6 +209,26 @@ def _shift(moment, amount, unit):
         year += whole
         rest = (amount - whole) * 365.0 * DAY_MS
     moment.ms = from_civil(year, month, day, hour, minute, second) + int(rest + (0.5 if rest > 0 else -0.5 if rest else 0))
+    moment.over = _days_over(year, month, day)
+    return True
+
+
+def _shift_date(moment, match):
+    """+YYYY-MM-DD HH:MM:SS: years and months first, then days and time."""
+    sign = -1 if match[1] == "-" else 1
+    months, days = int(match[3]), int(match[4])
+    if months > 11 or days > 30:
+        return False
+    year, month, day, hour, minute, second = to_civil(moment.ms)
+    total = (year + sign * int(match[2])) * 12 + month - 1 + sign * months
+    year, month = total // 12, total % 12 + 1
+    rest = days * DAY_MS
+    if match[5]:
+        if int(match[5]) > 24 or int(match[6]) > 59 or int(match[7] or 0) > 59:
+            return False
+        rest += (int(match[5]) * 60 + int(match[6])) * 60000 + int((int(match[7] or 0) + float(match[8] or 0)) * 1000 + 0.5)
+    moment.ms = from_civil(year, month, day, hour, minute, second) + sign * rest
+    moment.over = _days_over(year, month, day)
     return True
 
 
@@ -257,6 +298,33 @@ def unixepoch(now, *args):
     return moment.ms // 1000 - UNIX_MS // 1000
 
 
+def timediff(now, first, second):
+    """What is to be added to the second moment to get the first one, as +YYYY-MM-DD HH:MM:SS.SSS."""
+    a, b = _moment((first,), now), _moment((second,), now)
+    if a is None or b is None:
+        return None
+    sign = 1 if a.ms >= b.ms else -1
+    year, month = to_civil(a.ms)[:2]
+    other = to_civil(b.ms)
+    months = sign * ((year - other[0]) * 12 + month - other[1])
+    while True:
+        total = other[0] * 12 + other[1] - 1 + sign * months
+        ms = from_civil(total // 12, total % 12 + 1, *other[2:])
+        if (a.ms - ms) * sign >= 0:
+            break
+        months -= 1
+    rest = abs(a.ms - ms)
+    return (f"{'+' if sign > 0 else '-'}{months // 12:04d}-{months % 12:02d}-{rest // DAY_MS:02d} {rest // 3600000 % 24:02d}:"
+            f"{rest // 60000 % 60:02d}:{rest % 60000 / 1000:06.3f}")
+
+
+def _iso_week(ms, weekday):
+    """(year, week) after ISO 8601: those of the week's Thursday."""
+    thursday = ms + (4 - (weekday or 7)) * DAY_MS
+    year = to_civil(thursday)[0]
+    return year, (thursday - from_civil(year, 1, 1)) // DAY_MS // 7 + 1
+
+
 def strftime(now, form, *args):
     moment = _moment(args, now)
     if moment is None or form is None:
@@ -287,6 +355,14 @@ def strftime(now, form, *args):
             out.append(f"{min(second, 59.999):06.3f}")
         elif c == "F":
             out.append(_date_text(year, month, day))
+        elif c == "G":
+            out.append(f"{_iso_week(ms, weekday)[0]:04d}")
+        elif c == "g":
+            out.append(f"{_iso_week(ms, weekday)[0] % 100:02d}")
+        elif c == "V":
+            out.append(f"{_iso_week(ms, weekday)[1]:02d}")
+        elif c == "U":
+            out.append(f"{(yday + 7 - weekday) // 7:02d}")
         elif c == "H":
             out.append(f"{hour:02d}")
         elif c == "I":

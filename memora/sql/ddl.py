@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from ..engine import catalog as engine_catalog
 from ..errors import NotSupportedError, OperationalError
-from . import ast, dml, sequence
+from . import ast, bound, dml, sequence
 from .catalog import SCHEMA_NAMES, Table, View, fold, index_of, table_of
 from .parser import parse
 from .queries import QueryBinder
@@ -60,7 +60,9 @@ def create_table(change, node):
         node, rows = as_select(change, node)
     table = table_of(node)
     for constraint in table.checks:
-        check_expression(change, table, constraint.expr)
+        check_expression(change, table, constraint.expr, "CHECK constraints")
+    for number in table.generated:
+        check_expression(change, table, table.columns[number].expression, "generated columns")
     if table.autoincrement and change.schema.get(sequence.NAME) is None:
         change.put("table", sequence.NAME, change.transaction.create_tree(), sequence.SQL)
     table.tree = change.transaction.create_tree()
@@ -102,11 +104,18 @@ def is_keyword(name):
     return False
 
 
-def check_expression(change, table, expr):
-    binder = QueryBinder(change.environment)
+def check_expression(change, table, expr, where):
+    """Binds an expression of a table, which must give the same for the same row: `where` says what it is for."""
     scope = dml.Scope()
-    scope.rels.append(dml.own_rel(table))
-    binder.expr(expr, scope)
+    scope.rels.append(QueryBinder.own_rel(table))
+    bound_expr = QueryBinder(change.environment).expr(expr, scope)
+    for part in bound.walk(bound_expr):
+        if bound.query_of(part) is not None:
+            raise OperationalError(f"subqueries prohibited in {where}")
+        if type(part) is bound.Param:
+            raise OperationalError(f"parameters prohibited in {where}")
+        if bound.volatile(part):
+            raise OperationalError(f"non-deterministic functions prohibited in {where}")
 
 
 def create_index(change, node):
@@ -124,9 +133,9 @@ def create_index(change, node):
     index = index_of(node, found)
     for column in index.columns:
         if not isinstance(column, int):
-            check_expression(change, found, column)
+            check_expression(change, found, column, "index expressions")
     if index.where is not None:
-        check_expression(change, found, index.where)
+        check_expression(change, found, index.where, "partial index WHERE clauses")
     index.tree = change.transaction.create_tree()
     change.put("index", index.name, index.tree, node.sql, table=found.name)
     dml.build_index(change.environment, change.transaction, found, index)
@@ -234,78 +243,5 @@ def reindex(change, node):
     return 0
 
 
-def add_column(change, node):
-    """ALTER TABLE ADD COLUMN: only the catalog changes; older records have the default."""
-    table = dml.target(change.environment, node.table)
-    column = node.column
-    for constraint in column.constraints:
-        if isinstance(constraint, ast.PrimaryKeyConstraint):
-            raise OperationalError("Cannot add a PRIMARY KEY column")
-        if isinstance(constraint, ast.UniqueConstraint):
-            raise OperationalError("Cannot add a UNIQUE column")
-    sql = insert_column(table, node.sql)
-    new = table_of(parse(sql))
-    added = new.columns[-1]
-    if added.not_null and new.defaults[-1] is None and change.session.has_rows(table):
-        raise OperationalError("Cannot add a NOT NULL column with default value NULL")
-    if added.default is not None and new.defaults[-1] is None and not is_null(added.default):
-        raise OperationalError("Cannot add a column with non-constant default")
-    row = dict(change.schema.rows[fold(table.name)])
-    row["sql"] = sql
-    engine_catalog.put(change.transaction, table.name, row)
-    change.session.schema_changed()
-    return 0
-
-
-def is_null(expr):
-    return isinstance(expr, ast.Literal) and expr.value is None
-
-
-def insert_column(table, text):
-    """The table's SQL with a column definition added behind the last column, before table constraints and options."""
-    statement = parse(table.sql)
-    if statement.constraints:
-        # the definition goes before the first constraint, whose place the parser knows
-        at = min(c.pos for c in statement.constraints)
-        if at > 0:
-            head, tail = table.sql[:at].rstrip(), table.sql[at:]
-            return f"{head} {text}, {tail}" if head.endswith(",") else f"{head}, {text} {tail}"
-    at = table.sql.rindex(")")
-    return f"{table.sql[:at].rstrip()}, {text}{table.sql[at:]}"
-
-
-def rename_table(change, node):
-    """ALTER TABLE RENAME TO. Views and triggers that name the table are left as they are."""
-    table = dml.target(change.environment, node.table)
-    check_name(ast.TableName(node.name))
-    if fold(node.name) != fold(table.name):
-        change.exists(node.name, "table")
-    transaction = change.transaction
-    row = dict(change.schema.rows[fold(table.name)])
-    body = table.sql[table.sql.index("("):]
-    engine_catalog.delete(transaction, row["name"])
-    row["name"], row["sql"] = node.name, f"CREATE TABLE {always_quoted(node.name)}{body}"
-    engine_catalog.put(transaction, node.name, row)
-    for index_row in change.schema.indexes.get(fold(table.name), ()):
-        index_row = dict(index_row)
-        engine_catalog.delete(transaction, index_row["name"])
-        index_row["table"] = node.name
-        if index_row["sql"] is None:
-            number = index_row["name"].rpartition("_")[2]
-            index_row["name"] = f"sqlite_autoindex_{node.name}_{number}"
-        else:
-            index_row["sql"] = renamed_index(index_row["sql"], node.name)
-        engine_catalog.put(transaction, index_row["name"], index_row)
-    change.session.schema_changed()
-    return 0
-
-
 def always_quoted(name):
     return '"' + name.replace('"', '""') + '"'
-
-
-def renamed_index(sql, name):
-    statement = parse(sql)
-    at = statement.table.pos
-    end = sql.index("(", at)
-    return f"{sql[:at]}{always_quoted(name)}{sql[end:]}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 from ..errors import NotSupportedError, OperationalError
 from . import ast, bound, plan, sequence
 from .binder import Scope
-from .bound import JoinNode, Leaf, Rel, RelColumn
+from .bound import JoinNode, Leaf, Rel
 from .catalog import SCHEMA_NAMES, Table, View, fold
 from .compile import Compiler
 from .planner import Planner
@@ -67,7 +67,7 @@ def make_writer(c, binder, table):
         columns.append((column.name, column.affinity, column.not_null or None, default, type_))
     writer = TableWriter(c.context, table.name, table.tree, table.version, columns, table.rowid_column, table.has_rowid,
                          table.rowid_conflict, table.defaults)
-    rel = own_rel(table)
+    rel = QueryBinder.own_rel(table)
     c.sources[rel] = (writer.row, None)
     scope = Scope()
     scope.rels.append(rel)
@@ -75,14 +75,11 @@ def make_writer(c, binder, table):
     checks = [(c.expr(binder.expr(check.expr, scope)), check.name or check.text) for check in table.checks]
     primary = None if table.has_rowid else index_writer(c, binder, table.primary_key, scope)
     counter = sequence.Counter(c.environment.schema, table) if table.autoincrement else None
-    writer.complete(indexes, checks, primary, counter)
+    virtual = [n for n in table.generated if table.columns[n].generated == "virtual"]
+    writer.complete(indexes, checks, primary, counter, c.generated(table, writer.row, table.generated) if table.generated else None,
+                    virtual)
+    c.compute(table, writer.old)
     return writer
-
-
-def own_rel(table):
-    rel = Rel("table", table.name, None, [RelColumn(k.name, k.affinity, k.collation, k.decltype) for k in table.columns])
-    rel.table = table
-    return rel
 
 
 def index_writer(c, binder, index, scope):
@@ -133,7 +130,7 @@ def insert(environment, node):
     if node.with_ is not None:
         scope = binder.with_scope(node.with_, scope)
     if node.columns is None:
-        places = list(range(len(table.columns)))
+        places = [i for i, column in enumerate(table.columns) if not column.generated]
     else:
         places = [insert_place(table, name) for name in node.columns]
     writer = make_writer(c, binder, table)
@@ -144,7 +141,7 @@ def insert(environment, node):
         if len(values) != len(places):
             if node.columns is None:
                 raise OperationalError(
-                    f"table {table.name} has {len(table.columns)} columns but {len(values)} values were supplied")
+                    f"table {table.name} has {len(places)} columns but {len(values)} values were supplied")
             raise OperationalError(f"{len(values)} values for {len(places)} columns")
     sources, rowid = [None] * len(table.columns), None
     for place, e in zip(places, values):
@@ -160,7 +157,7 @@ def insert(environment, node):
     for i, column in enumerate(table.columns):
         if sources[i] is None:
             sources[i] = c.expr(binder.expr(column.default, none) if column.default is not None else bound.Const(None))
-    rel = own_rel(table)
+    rel = QueryBinder.own_rel(table)
     rel.alias = node.alias
     upsert = make_upsert(binder, c, node, table, rel, writer) if node.upserts else None
     results, columns = returning(binder, c, node.returning, rel, writer.new)
@@ -172,6 +169,8 @@ def insert_place(table, name):
     place = table.find(name)
     if place is None:
         raise OperationalError(f"table {table.name} has no column named {name}")
+    if place >= 0 and table.columns[place].generated:
+        raise OperationalError(f'cannot INSERT into generated column "{name}"')
     return place
 
 
@@ -239,6 +238,8 @@ def bind_assignments(binder, table, nodes, scope):
                 place = table.rowid_column
             if place is None:
                 raise OperationalError(f"no such column: {name}")
+            if place >= 0 and table.columns[place].generated:
+                raise OperationalError(f'cannot UPDATE generated column "{name}"')
             if place < 0:
                 raise NotSupportedError(f"UPDATE of {name} in a table without INTEGER PRIMARY KEY")
             places.append(place)
@@ -361,7 +362,7 @@ def build_index(environment, transaction, table, index):
     c = Compiler(Context(0), Planner())
     c.environment = environment
     writer = make_writer(c, binder, table)
-    rel = own_rel(table)
+    rel = QueryBinder.own_rel(table)
     c.sources[rel] = (writer.row, None)
     scope = Scope()
     scope.rels.append(rel)

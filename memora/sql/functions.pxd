@@ -25,6 +25,7 @@ cdef class Function(Scratch):
     cdef int collation
     cdef str name
     cdef Buf first, second, third
+    cdef object state                  # what a function wants to keep between calls
 
 
 cdef bint like(const uint8_t *p, size_t pn, const uint8_t *s, size_t sn, bint glob, int escape) noexcept nogil

@@ -2,7 +2,7 @@
 itself for EXPLAIN, in SQLite's words where it has some."""
 from __future__ import annotations
 
-from . import bound, operators, scan, setoperators, sorting
+from . import bound, operators, scan, setoperators, sorting, windows
 from .record import RecordSource, SlotSource
 
 
@@ -46,6 +46,7 @@ def record_source(c, rel):
     table = rel.table
     source = RecordSource(len(table.columns), table.rowid_column, table.defaults)
     c.sources[rel] = (source, None)
+    c.compute(table, source)
     return source
 
 
@@ -127,6 +128,7 @@ class IndexScan(Node):
             source = scan.IndexSource(len(table.columns), table.rowid_column, table.defaults, c.context, table.tree,
                                       index.name, positions, list(index.descending), real)
             c.sources[rel] = (source, None)
+            c.compute(table, source)
         affinities = [a for _, _, a in self.equal] + [self.affinity]
         return c.keep(scan.IndexScan(
             c.context, source, table.tree if self.primary else index.tree, equal, [n for _, n, _ in self.equal], affinities,
@@ -191,9 +193,10 @@ class PythonScan(Node):
         self.detail = f"SCAN {rel.alias or rel.name} VIRTUAL TABLE"
 
     def build(self, c):
+        args = c.exprs(self.rel.args)
         source = SlotSource()
         c.sources[self.rel] = (source, None)
-        return c.keep(scan.PythonScan(c.context, source, self.rel.rows, len(self.rel.columns), self.rel.name))
+        return c.keep(scan.PythonScan(c.context, source, self.rel.rows, len(self.rel.columns), self.rel.name, args))
 
 
 class Feedback(Node):
@@ -342,13 +345,49 @@ class GroupBy(Node):
         for a in query.aggregates:
             args = c.exprs(a.args)
             condition = None if a.condition is None else c.expr(a.condition)
+            if a.order:
+                aggregates.append(sorting.OrderedAggregate(
+                    a.kind, args[0], args[1] if len(args) > 1 else None, condition, a.distinct, a.collate,
+                    *sorting.AROUND.get(a.name, (b"", b"")), c.exprs(a.order), list(a.terms)))
+                continue
             aggregates.append(sorting.Aggregate(a.kind, args[0] if args else None, args[1] if len(args) > 1 else None,
-                                                condition, a.distinct and a.name not in ("min", "max"), a.collate))
+                                                condition, a.distinct and a.name not in ("min", "max"), a.collate,
+                                                *sorting.AROUND.get(a.name, ())))
         output = SlotSource()
         op = sorting.GroupBy(child, keys, [e.collation or 0 for e in query.group_by or ()], aggregates, c.exprs(query.bare),
                              output, query.group_by is None, query.follow)
         c.sources[query.group_rel] = (output, None)
         return c.keep(op)
+
+
+class Window(Node):
+    def __init__(self, child, query):
+        self.children, self.query = (child,), query
+        self.detail = "USE TEMP B-TREE FOR WINDOW" if any(p.partition or p.order for p in query.windows) else None
+
+    def build(self, c):
+        query = self.query
+        child = self.children[0].build(c)
+        exprs = c.exprs(query.kept)
+        passes = []
+        for one in query.windows:
+            order = one.order
+            passes.append(windows.Pass(
+                c.exprs(one.partition), [e.collation or 0 for e in one.partition], [c.expr(o.expr) for o in order],
+                [o.descending for o in order], [o.nulls for o in order], [o.collation for o in order],
+                [self.call(c, one, *call) for call in one.calls]))
+        output = SlotSource()
+        c.sources[query.window_rel] = (output, None)
+        return c.keep(windows.Windows(child, exprs, len(query.window_rel.columns), passes, output))
+
+    @staticmethod
+    def call(c, one, call, args, condition, order_slot, result):
+        unit, start, end, exclude = call.frame
+        start_by, end_by = (None if e is None else c.expr(e) for e in call.bounds)
+        term = one.order[0] if one.order else bound.Order(None, False, 0, 0)
+        frame = windows.Frame(windows.UNITS[unit], windows.BOUNDS[start], start_by, windows.BOUNDS[end], end_by,
+                              windows.EXCLUDES[exclude], order_slot, term.descending, term.nulls, term.collation)
+        return windows.Call(call.kind, frame, args, condition, result, call.collate, *sorting.AROUND.get(call.name, ()))
 
 
 class Project(Node):

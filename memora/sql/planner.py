@@ -1,11 +1,12 @@
 """From bound queries to physical plans: merging, pushing conditions down, the order of joins, access paths, sorting.
 
-SELECT is planned inside out: FROM and WHERE, GROUP BY, HAVING, DISTINCT, ORDER BY, LIMIT. The join order is found greedily from
+SELECT is planned inside out: FROM and WHERE, GROUP BY, HAVING, windows, DISTINCT, ORDER BY, LIMIT. The join order is found greedily from
 each promising first table, by the guessed number of rows that it leaves. Every condition is tested as soon as the relations
 that it reads have a row; those of an outer join's ON are tested inside of it, and WHERE after it.
 """
 from __future__ import annotations
 
+from ..errors import NotSupportedError
 from . import access, bound, plan
 from .bound import JoinNode, Leaf, Rel, RelColumn
 
@@ -94,7 +95,7 @@ class Planner:
         if q.from_ is not None:
             q.from_ = self.merge(q, q.from_, True)
         grouped = q.group_rel is not None
-        wanted = [] if grouped or q.distinct else q.order_by
+        wanted = [] if grouped or q.distinct or q.windows else q.order_by
         sorted_ = False
         if q.from_ is None:
             node = plan.SingleRow()
@@ -109,16 +110,18 @@ class Planner:
                 if found:
                     node = plan.Limit(plan.Filter(node, [bound.IsNull(extreme.expr, True)]), bound.Const(1), None)
             else:
-                node, sorted_ = self.joins(q.from_, conditions, wanted, q.limit is not None)
+                node, sorted_ = self.joins(q.from_, conditions, wanted, q.limit is not None and not q.windows)
         if grouped:
             node = plan.GroupBy(node, q)
             if q.having:
                 node = plan.Filter(node, q.having)
             sorted_ = False
+        if q.windows:
+            node, sorted_ = plan.Window(node, q), False
         exprs = q.exprs
         if q.distinct:
             node, exprs = self.distinct(q, node)
-        if q.order_by and not grouped and q.from_ is None:
+        if q.order_by and not grouped and not q.windows and q.from_ is None:
             sorted_ = not q.distinct
         return self.finish(q, node, exprs, sorted_ and not grouped and not q.distinct)
 
@@ -211,6 +214,11 @@ class Planner:
         items, pool = [], list(conditions)
         self.flatten(tree, items, pool, set())
         own = set(tree.rels())
+        for item in items:
+            # a table-valued function comes behind what its arguments read
+            for rel in item.rels:
+                for arg in rel.args:
+                    item.needs |= (bound.deps(arg) & own) - item.rels
         before = [c for c in pool if not (bound.deps(c) & own) and not volatile(c)]
         pool = [c for c in pool if c not in before]
         search = Search(self, items, pool, own, order, limited)
@@ -282,6 +290,9 @@ class Planner:
         """A nested tree of joins as one item."""
         tree = item.tree
         if tree.kind in ("RIGHT", "FULL"):
+            left_rels = set(tree.left.rels())
+            if any(bound.deps(arg) & left_rels for rel in tree.right.rels() for arg in rel.args):
+                raise NotSupportedError(f"a table-valued function that reads the left side of a {tree.kind} JOIN")
             left, _ = self.joins(tree.left, [], [], False)
             right, _ = self.joins(tree.right, [], [], False)
             node = plan.FullJoin(left, right, tree.left.rels(), tree.right.rels(), tree.on, tree.kind == "FULL")
@@ -415,6 +426,8 @@ class Search:
 def equalities(rel, conditions):
     """(inner, outer, affinity, collation, condition, needs) for conditions "inner = outer" that a hash can look up."""
     found = []
+    if not all(bound.is_constant(arg) for arg in rel.args):
+        return found
     for c in conditions:
         if type(c) is not bound.Cmp or c.op != "=":
             continue
@@ -435,16 +448,8 @@ def selectivity(c):
 
 
 def volatile(e):
-    """Whether an expression may differ each time: random() and functions of Python."""
-    for part in bound.walk(e):
-        if type(part) is bound.Call and not part.function.deterministic:
-            return True
-        if type(part) is bound.PythonCall and not part.deterministic and not part.clock:
-            return True
-        query = bound.query_of(part)
-        if query is not None:
-            return True
-    return False
+    """Whether an expression may differ each time, or holds a query."""
+    return any(bound.volatile(part) or bound.query_of(part) is not None for part in bound.walk(e))
 
 
 def rejects_null(c, rels):
@@ -473,7 +478,7 @@ def strict(e, rels):
 
 
 def mergeable(q):
-    if type(q) is not bound.Select or q.group_rel is not None or q.distinct or q.limit is not None \
+    if type(q) is not bound.Select or q.group_rel is not None or q.windows or q.distinct or q.limit is not None \
             or q.offset is not None:
         return False
     return not any(volatile(e) for e in q.exprs)

@@ -30,11 +30,17 @@ def _columns(environment, name):
 
 def table_info(environment, name):
     rows = [(i, *column) for i, column in enumerate(_columns(environment, name))]
+    table = _table(environment, name)
+    if table is not None and table.generated:
+        rows = [row for row in rows if not table.columns[row[0]].generated]
     return ("cid", "name", "type", "notnull", "dflt_value", "pk"), rows
 
 
 def table_xinfo(environment, name):
-    rows = [(i, *column, 0) for i, column in enumerate(_columns(environment, name))]
+    table = _table(environment, name)
+    hidden = {None: 0, "virtual": 2, "stored": 3}
+    rows = [(i, *column, hidden[table.columns[i].generated] if table is not None else 0)
+            for i, column in enumerate(_columns(environment, name))]
     return ("cid", "name", "type", "notnull", "dflt_value", "pk", "hidden"), rows
 
 

@@ -2,16 +2,16 @@
 
 FROM becomes relations and a tree of joins. A query in FROM (or a view) that only selects and filters is merged into the query
 around it: its relations join the outer ones, and references to its columns are forwarded to the expressions behind them, so that
-indexes can be used through views. Grouping works the same way: what stands above GROUP BY is forwarded to slots of keys,
-aggregates and "bare" columns, which are the relation `group_rel`.
+indexes can be used through views. Grouping and windows work the same way, see `grouping.py`.
 """
 from __future__ import annotations
 
 from ..errors import NotSupportedError, OperationalError, ProgrammingError
-from . import ast, bound, pragmas
+from . import ast, bound, jsonfunctions, pragmas
 from .binder import Binder, Scope
 from .bound import JoinNode, Leaf, Rel, RelColumn, comparison_collation
 from .catalog import SCHEMA_COLUMNS, SCHEMA_NAMES, Table, View, collation_of, fold
+from .grouping import Grouping, Windowing
 
 MAX_COLUMNS = 2000
 MAX_TABLES = 64
@@ -154,8 +154,7 @@ class QueryBinder(Binder):
             query.from_ = self.source(node.source, scope, query)
             if len(query.from_.rels()) > MAX_TABLES:
                 raise OperationalError(f"at most {MAX_TABLES} tables in a join")
-        if node.windows:
-            raise NotSupportedError("window functions (WINDOW)")
+        scope.windows = self.named_windows(node.windows)
         scope.aggregates = True
         scope.clause = "result"
         columns = self.result_columns(node.columns, scope, query)
@@ -166,6 +165,7 @@ class QueryBinder(Binder):
         for result, (name, e) in self.with_alias(node.columns, columns):
             scope.aliases.setdefault(fold(result.alias), e)
         scope.aggregates = False
+        windows, scope.windows = scope.windows, None
         if node.where is not None:
             scope.clause = "where"
             query.where.extend(bound.conjuncts(self.expr(node.where, scope)))
@@ -178,9 +178,11 @@ class QueryBinder(Binder):
         scope.aggregates = True
         if node.having is not None:
             query.having = bound.conjuncts(self.expr(node.having, scope))
+        scope.windows = windows
         for n, term in enumerate(order_by):
             query.order_by.append(self.order_term(term, n, query, scope))
         self.group(query, node)
+        self.window(query)
         return query
 
     @staticmethod
@@ -311,6 +313,17 @@ class QueryBinder(Binder):
         for o in query.order_by:
             o.expr = grouping.above(o.expr)
         grouping.finish()
+
+    @staticmethod
+    def window(query):
+        """Replaces window functions, and the columns read beside them, by slots of `window_rel`."""
+        above = query.exprs + [o.expr for o in query.order_by]
+        if any(type(part) is bound.WindowCall for e in above for part in bound.walk(e)):
+            windowing = Windowing(query)
+            query.exprs = [windowing.above(e) for e in query.exprs]
+            for o in query.order_by:
+                o.expr = windowing.above(o.expr)
+            windowing.finish()
 
     # -- FROM
 
@@ -451,14 +464,22 @@ class QueryBinder(Binder):
             return python_rel(name, node.alias, columns, rows)
         if found is not None and found["kind"] != "index":
             raise NotSupportedError(f"SELECT from {name}: it is a {found['kind']}")
+        if found is None and self.function_rows(folded) is not None:
+            return self.table_function(ast.TableFunction(node.table, (), node.alias), scope, query)
         shown = name if schema is None else f"{schema}.{name}"
         raise OperationalError(f"no such table: {shown}")
 
     @staticmethod
-    def table_rel(table, node):
-        columns = [RelColumn(c.name, c.affinity, c.collation, c.decltype) for c in table.columns]
-        rel = Rel("table", table.name, node.alias, columns)
+    def own_rel(table):
+        """A relation of a table's own row, for its constraints and indexes."""
+        rel = Rel("table", table.name, None, [RelColumn(c.name, c.affinity, c.collation, c.decltype) for c in table.columns])
         rel.table = table
+        return rel
+
+    @staticmethod
+    def table_rel(table, node):
+        rel = QueryBinder.own_rel(table)
+        rel.alias = node.alias
         if node.not_indexed:
             rel.not_indexed = True
         if node.indexed_by:
@@ -532,87 +553,44 @@ class QueryBinder(Binder):
         return self.limits(query, select, outside)
 
     def table_function(self, node, scope, query):
+        """A function in FROM. Its arguments may read what stands to the left of it."""
         name = fold(node.table.name)
-        args = self.exprs(node.args, Scope(scope.parent, query))
-        if name.startswith("pragma_"):
-            values = []
-            for arg in args:
-                if type(arg) is not bound.Const:
-                    raise NotSupportedError(f"{name} with an argument that is not a constant")
-                values.append(arg.value)
-            columns, rows = pragmas.read(self.environment, name[7:], values[0] if values else None)
-            return python_rel(name, node.alias, columns, lambda transaction: rows)
+        found = self.function_rows(name)
+        if found is None:
+            raise OperationalError(f"no such table: {node.table.name}")
+        columns, hidden, rows = found
+        rel = python_rel(name, node.alias, columns, rows)
+        for column in rel.columns:
+            column.affinity, column.hidden = 0, column.name in hidden
+        most = len(hidden) or 2
+        if len(node.args) > most:
+            raise OperationalError(f"too many arguments on {node.table.name}() - max {most}")
+        rel.args = self.exprs(node.args, scope)
+        return rel
+
+    def function_rows(self, name):
+        """(columns, hidden ones, rows(transaction, *args)) of a table-valued function, or None."""
+        if name in jsonfunctions.TABLE_FUNCTIONS:
+            function = jsonfunctions.TABLE_FUNCTIONS[name]
+            return jsonfunctions.EACH_COLUMNS, ("json", "root"), lambda transaction, *args: function(*args)
         if name == "generate_series":
-            values = [arg.value if type(arg) is bound.Const else None for arg in args]
-            if any(type(v) is not int for v in values) or not 1 <= len(values) <= 3:
-                raise NotSupportedError("generate_series with arguments that are not integer constants")
-            start, stop, step = [*values, *(0, 4294967295, 1)[len(values):]]
-            series = range(start, stop + (1 if step > 0 else -1), step or 1)
-            return python_rel(name, node.alias, ("value",), lambda transaction: ((i,) for i in series))
-        raise OperationalError(f"no such table: {node.table.name}")
+            return ("value", "start", "stop", "step"), ("start", "stop", "step"), series
+        if name.startswith("pragma_"):
+            environment, pragma = self.environment, name[7:]
+            columns, _ = pragmas.read(environment, pragma, None)
+            return columns, (), lambda transaction, *args: pragmas.read(environment, pragma, *args[:1])[1]
+        return None
 
 
-class Grouping:
-    """The replacement of what stands above GROUP BY."""
-
-    def __init__(self, query):
-        self.query = query
-        self.own = set(query.from_.rels()) if query.from_ is not None else set()
-        self.keys = list(query.group_by or ())
-        self.by_key = {}
-        for i, e in enumerate(self.keys):
-            self.by_key.setdefault(e.key(), ("k", i))
-        self.aggregates, self.bare, self.pending = [], [], []
-        self.rel = query.group_rel = Rel("rows", "GROUP BY", None, [])
-
-    def slot(self, place, like):
-        col = object.__new__(bound.Col)
-        col.rel, col.index, col.replaced = self.rel, -1, None
-        col.affinity, col.collation, col.decltype = like.affinity, like.collation, like.decltype
-        self.pending.append((col, place))
-        return col
-
-    def above(self, e):
-        e = bound.resolve(e)
-        if type(e) is bound.Col and e.rel is self.rel:
-            return e
-        key = e.key()
-        place = self.by_key.get(key)
-        if place is not None:
-            return self.slot(place, e)
-        if type(e) is bound.Agg:
-            place = self.by_key[key] = ("a", len(self.aggregates))
-            self.aggregates.append(e)
-            return self.slot(place, e)
-        if type(e) is bound.Col:
-            return self.bare_slot(e) if e.rel in self.own else e
-        query = bound.query_of(e)
-        if query is not None:
-            for ref in query.outer:
-                target = bound.resolve(ref)
-                if type(target) is bound.Col and target.rel in self.own:
-                    target.replaced = self.above(target)
-        return e.mapped(self.above)
-
-    def bare_slot(self, e):
-        copy = object.__new__(bound.Col)
-        copy.rel, copy.index, copy.replaced = e.rel, e.index, None
-        copy.affinity, copy.collation, copy.decltype = e.affinity, e.collation, e.decltype
-        e.rel.refs.append(copy)
-        place = self.by_key[e.key()] = ("b", len(self.bare))
-        self.bare.append(copy)
-        return self.slot(place, e)
-
-    def finish(self):
-        query = self.query
-        offset = {"k": 0, "a": len(self.keys), "b": len(self.keys) + len(self.aggregates)}
-        for col, (kind, i) in self.pending:
-            col.index = offset[kind] + i
-        width = len(self.keys) + len(self.aggregates) + len(self.bare)
-        self.rel.columns = [RelColumn(f"slot{i}") for i in range(width)]
-        query.aggregates, query.bare = self.aggregates, self.bare
-        extremes = [i for i, a in enumerate(self.aggregates) if a.name in ("min", "max")]
-        query.follow = extremes[0] if len(extremes) == 1 else -1
+def series(transaction, start=None, stop=4294967295, step=1):
+    """The rows of generate_series."""
+    if start is None or stop is None or step is None:
+        return
+    first, last, by = int(start), int(stop), int(step) or 1
+    value = first
+    while value <= last if by > 0 else value >= last:
+        yield value, first, last, by
+        value += by
 
 
 def python_rel(name, alias, columns, rows):

@@ -17,6 +17,10 @@ cdef class SlotSource(Source):
     cdef int column(self, int i, Value *out) except -1
 
 
+cdef class EitherRow(Source):
+    cdef Source target
+
+
 cdef class RecordSource(Source):
     cdef readonly int columns
     cdef int rowid_column              # the column that is the rowid itself, or -1
@@ -30,6 +34,9 @@ cdef class RecordSource(Source):
     cdef Value *defaults               # for columns younger than the record
     cdef list keep
     cdef Buf copy
+    cdef EitherRow row                 # what `virtual` reads
+    cdef list virtual                  # expressions of virtual columns, by column; or None
+    cdef int computed(self, int i, Value *out) except -1
     cdef int load(self, const uint8_t *p, size_t n) except -1
     cdef int load_copy(self, const uint8_t *p, size_t n) except -1
     cdef int column(self, int i, Value *out) except -1

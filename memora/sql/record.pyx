@@ -10,7 +10,8 @@ LAYOUT of a record, all little-endian; `varint` is LEB128, seven bits a byte, lo
     kind 0 NULL   1..6 integer of 1, 2, 3, 4, 6, 8 bytes   7 double   8 the integer 0   9 the integer 1
          10 + 2n blob of n bytes   11 + 2n text of n bytes
 
-The column that is the rowid (INTEGER PRIMARY KEY) is written as NULL; its value is the tree's key.
+The column that is the rowid (INTEGER PRIMARY KEY) is written as NULL; its value is the tree's key. So is a virtual generated
+column; its value is computed when it is read.
 
 INVARIANTS
 (1) A column is decoded only when it is asked for; headers are read from the left up to it and remembered.
@@ -27,6 +28,8 @@ from memora.engine.codec cimport (
 from memora.sql.types cimport (
     COLL_NOCASE, COLL_RTRIM, T_BLOB, T_INT, T_NULL, T_REAL, T_TEXT, append, from_python, reserve, set_blob, set_int,
     set_null, set_real, set_text, to_python)
+
+from memora.sql.runtime cimport Expr
 
 from memora.errors import CorruptionError
 
@@ -53,6 +56,13 @@ cdef class SlotSource(Source):
         return 0
 
 
+cdef class EitherRow(Source):
+    """Reads from another source, which may change."""
+
+    cdef int column(self, int i, Value *out) except -1:
+        return self.target.column(i, out)
+
+
 cdef class RecordSource(Source):
     """A table's current row: a record and its rowid.
 
@@ -73,6 +83,18 @@ cdef class RecordSource(Source):
         self.keep = []
         for i, value in enumerate(defaults):
             from_python(value, &self.defaults[i], self.keep)
+
+    def compute(self, EitherRow row, list virtual):
+        """Virtual columns: for each column its expression over `row`, or None. Records have NULL in their place."""
+        self.row, self.virtual = row, virtual
+
+    cdef int computed(self, int i, Value *out) except -1:
+        """A column that the record does not have."""
+        if self.virtual is None or self.virtual[i] is None:
+            return 0
+        self.row.target = self
+        (<Expr>self.virtual[i]).eval(out)
+        return 1
 
     def __dealloc__(self):
         free(self.kinds)
@@ -161,7 +183,8 @@ cdef class RecordSource(Source):
             set_int(out, self.rowid)
             return 0
         if i >= self.stored:
-            out[0] = self.defaults[i]
+            if not self.computed(i, out):
+                out[0] = self.defaults[i]
             return 0
         if i >= self.parsed:
             self.parse(i)
@@ -175,7 +198,8 @@ cdef class RecordSource(Source):
         elif kind == 1:
             set_int(out, <int64_t><signed char>at[0])
         elif kind == 0:
-            out.tag = T_NULL
+            if not self.computed(i, out):
+                out.tag = T_NULL
         elif kind == 7:
             out.tag = T_REAL
             memcpy(&out.u.r, at, 8)

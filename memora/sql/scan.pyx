@@ -17,7 +17,8 @@ from memora.engine.cursor cimport Cursor
 from memora.sql.record cimport RecordSource, SlotSource, Source, key_part_value, key_put, key_rowid, rowid_key
 from memora.sql.runtime cimport Arena, Context, Expr, KeyTable, Op, SortItem, make_item, sort_items
 from memora.sql.types cimport (
-    AFF_NUMERIC, T_BLOB, T_INT, T_NULL, T_REAL, T_TEXT, append, compare_affinity, from_python, set_int, set_real)
+    AFF_NUMERIC, T_BLOB, T_INT, T_NULL, T_REAL, T_TEXT, append, compare_affinity, from_python, set_int, set_real,
+    to_python)
 
 from memora.errors import CorruptionError, ProgrammingError
 
@@ -557,18 +558,18 @@ cdef class Rows(Op):
 
 
 cdef class PythonScan(Op):
-    """Rows of a Python iterable of tuples: `rows(transaction)` begins one."""
+    """Rows of a Python iterable of tuples: `rows(transaction, *args)` begins one. Text of a subclass of str is JSON."""
 
     cdef Context context
     cdef SlotSource source
     cdef object rows, iterator
-    cdef list keep
+    cdef list keep, args
     cdef Value *values
     cdef int width
     cdef str name
 
-    def __cinit__(self, Context context, SlotSource source, rows, int width, str name):
-        self.context, self.source, self.rows, self.width, self.name = context, source, rows, width, name
+    def __cinit__(self, Context context, SlotSource source, rows, int width, str name, list args):
+        self.context, self.source, self.rows, self.width, self.name, self.args = context, source, rows, width, name, args
         self.values = <Value *>calloc(width + 1, sizeof(Value))
         if self.values == NULL:
             raise MemoryError()
@@ -579,7 +580,13 @@ cdef class PythonScan(Op):
         free(self.values)
 
     cdef int open(self) except -1:
-        self.iterator = iter(self.rows(self.context.transaction))
+        cdef Value v
+        cdef Py_ssize_t i
+        args = []
+        for i in range(len(self.args)):
+            (<Expr>self.args[i]).eval(&v)
+            args.append(to_python(&v))
+        self.iterator = iter(self.rows(self.context.transaction, *args))
         return 0
 
     cdef int next(self) except -1:
@@ -594,6 +601,8 @@ cdef class PythonScan(Op):
         self.source.null_row = False
         for i in range(self.width):
             from_python(row[i], &self.values[i], self.keep)
+            if self.values[i].tag == T_TEXT and type(row[i]) is not str:
+                self.values[i].json = True
         return 1
 
     cdef int close(self) except -1:

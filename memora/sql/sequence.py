@@ -53,3 +53,13 @@ def forget(schema, transaction, name):
         for key, value in tree_items(transaction, tree):
             if fold(str(decode(value, 2)[0])) == fold(name):
                 transaction.delete(tree, key)
+
+
+def rename(schema, transaction, name, new):
+    """ALTER TABLE RENAME: the table's row gets the new name."""
+    if schema.get(NAME) is not None:
+        tree = schema.table(NAME).tree
+        for key, value in tree_items(transaction, tree):
+            found, number = decode(value, 2)
+            if fold(str(found)) == fold(name):
+                transaction.put(tree, key, encode([new, number]))

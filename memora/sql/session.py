@@ -15,9 +15,10 @@ import time
 import weakref
 from collections import OrderedDict
 
+from ..engine.store import LOST_TRIES
 from ..errors import (
     IntegrityError, NotSupportedError, OperationalError, ProgrammingError, SerializationError, SQLSyntaxError)
-from . import ast, ddl, dml, pragmas
+from . import alter, ast, ddl, dml, pragmas
 from .catalog import Schema
 from .compile import Compiler
 from .parser import is_blank, parse
@@ -28,6 +29,7 @@ from .runtime import Context
 from .writer import FailConflict, RollbackConflict
 
 CACHE_SIZE = 256
+SHOWN = 199                     # characters of a statement that memora_processes shows
 RETRIES = 100
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.00005, 0.02
 
@@ -45,10 +47,11 @@ class Environment:
 class Statement:
     """One text, parsed, with its programs for the current schema."""
 
-    __slots__ = ("node", "kind", "params", "schema", "programs", "columns", "decltypes")
+    __slots__ = ("node", "kind", "params", "schema", "programs", "columns", "decltypes", "what")
 
-    def __init__(self, node):
+    def __init__(self, node, text=""):
         self.node, self.params = node, node.params
+        self.what = text[:SHOWN].encode(errors="replace")       # what others see while it runs
         self.kind = type(node).__name__.lower()
         self.schema, self.programs, self.columns, self.decltypes = None, [], None, None
 
@@ -111,7 +114,7 @@ class Session:
         if self.closed:
             raise ProgrammingError("Cannot operate on a closed session.")
         try:
-            statement = Statement(parse(sql))
+            statement = Statement(parse(sql), sql)
         except SQLSyntaxError:
             if is_blank(sql):
                 return None
@@ -148,6 +151,7 @@ class Session:
         own = None
         if transaction is None:
             own = transaction = self.store.begin(read_only=True)
+        transaction.say(statement.what)
         try:
             program = self._program(statement, transaction)
             context = program.context
@@ -210,10 +214,12 @@ class Session:
     def _write(self, statement, work):
         """Runs work(transaction) -> Result in the open transaction, or in one of its own, again after a conflict."""
         if self._transaction is not None:
+            self._transaction.say(statement.what)
             return self._guarded(work)
         pause = FIRST_PAUSE_S
         for attempt in range(RETRIES):
-            transaction = self.store.begin()
+            transaction = self.store.begin(immediate=attempt >= LOST_TRIES)
+            transaction.say(statement.what)
             try:
                 result = work(transaction)
                 self._last_commit = transaction.commit()
@@ -232,7 +238,8 @@ class Session:
                 if isinstance(error, RollbackConflict):
                     raise IntegrityError(*error.args) from None
                 raise
-            time.sleep(pause * (0.5 + random.random()))
+            if attempt + 1 < LOST_TRIES:
+                time.sleep(pause * (0.5 + random.random()))
             pause = min(pause * 2, LONGEST_PAUSE_S)
 
     def _abandon(self, transaction):
@@ -328,10 +335,20 @@ class Session:
         return self._define(ddl.reindex)(*args)
 
     def _on_addcolumn(self, *args):
-        return self._define(ddl.add_column)(*args)
+        return self._define(alter.add_column)(*args)
+
+    def _on_dropcolumn(self, *args):
+        return self._define(alter.drop_column)(*args)
+
+    def _on_renamecolumn(self, *args):
+        return self._define(alter.rename_column)(*args)
 
     def _on_renametable(self, *args):
-        return self._define(ddl.rename_table)(*args)
+        return self._define(alter.rename_table)(*args)
+
+    def environment(self):
+        """What the running definition may look up, after what it changed."""
+        return Environment(self._current_schema(self._changing), self.functions, self.virtual, self)
 
     def schema_changed(self):
         """Called by a definition that changed the catalog: the transaction sees its own schema from here on."""
@@ -414,12 +431,15 @@ class Session:
         return self._transaction is not None
 
     def begin(self, mode="DEFERRED"):
-        """Begins a transaction at the newest commit."""
+        """Begins a transaction at the newest commit; IMMEDIATE and EXCLUSIVE take the ticket, so that no other commit comes before its own.
+
+        LockTimeout: somebody else has it.
+        """
         if self._bound:
             raise ProgrammingError("this session works inside of a transaction that its owner ends")
         if self._transaction is not None:
             raise OperationalError("cannot start a transaction within a transaction")
-        self._transaction = self.store.begin()
+        self._transaction = self.store.begin(immediate=mode in ("IMMEDIATE", "EXCLUSIVE"))
 
     def commit(self):
         """Commits the open transaction; its commit number, or None if there is none open.

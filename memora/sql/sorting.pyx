@@ -132,37 +132,31 @@ cdef class Sort(Op):
 
 # --- aggregates --------------------------------------------------------------------------------------------------
 
-cdef enum:
-    AGG_COUNT_ALL, AGG_COUNT, AGG_SUM, AGG_TOTAL, AGG_AVG, AGG_MIN, AGG_MAX, AGG_CONCAT
-
 AGGREGATES = {"count": AGG_COUNT, "sum": AGG_SUM, "total": AGG_TOTAL, "avg": AGG_AVG, "min": AGG_MIN, "max": AGG_MAX,
-              "group_concat": AGG_CONCAT, "string_agg": AGG_CONCAT}
+              "group_concat": AGG_CONCAT, "string_agg": AGG_CONCAT, "json_group_array": AGG_CONCAT, "json_group_object": AGG_CONCAT}
+# What stands around the texts that an aggregate joins.
+AROUND = {"json_group_array": (b"[", b"]"), "json_group_object": (b"{", b"}")}
 
 cdef extern from *:
     bint add_overflow "__builtin_add_overflow"(int64_t a, int64_t b, int64_t *r) nogil
-
-cdef struct State:
-    int64_t count
-    int64_t whole          # the sum while it is an integer
-    double sum, error      # the sum as a real, and Neumaier's correction
-    bint approximate, overflow
-    Value best
-    uint8_t *bytes         # group_concat; or the best text, if it is long-lived
-    size_t n, cap
+    bint sub_overflow "__builtin_sub_overflow"(int64_t a, int64_t b, int64_t *r) nogil
 
 
 cdef class Aggregate:
-    """One aggregate function of a query: what it is, its arguments, DISTINCT and FILTER."""
+    """One aggregate function of a query: what it is, its arguments, DISTINCT and FILTER. `opening` and `closing` stand around what
+    json_group_array and json_group_object join."""
 
     cdef int kind, collation
     cdef Expr operand, between, condition
     cdef bint distinct
+    cdef bytes opening, closing
     cdef KeyTable seen
     cdef Buf key, scratch
 
-    def __cinit__(self, int kind, Expr operand, Expr between, Expr condition, bint distinct, int collation):
+    def __cinit__(self, int kind, Expr operand, Expr between, Expr condition, bint distinct, int collation, bytes opening=b"",
+                  bytes closing=b"", *args):
         self.kind, self.operand, self.between, self.condition = kind, operand, between, condition
-        self.distinct, self.collation = distinct, collation
+        self.distinct, self.collation, self.opening, self.closing = distinct, collation, opening, closing
         self.seen = KeyTable()
         buf_init(&self.key)
         buf_init(&self.scratch)
@@ -173,9 +167,8 @@ cdef class Aggregate:
 
     cdef int add(self, State *s, int64_t group) except -1:
         """Takes the current row into a group's state; 1 if min or max changed."""
-        cdef Value v, w, number
+        cdef Value v, w
         cdef bint fresh
-        cdef double r, t
         cdef int c
         if self.condition is not None and self.condition.test() != 1:
             return 0
@@ -211,26 +204,16 @@ cdef class Aggregate:
                     if w.tag != T_NULL:
                         text_of(&w, &self.scratch, &w)
                         grow_state(s, w.u.p, w.n)
+            elif self.opening:
+                grow_state(s, <const uint8_t *><const char *>self.opening, len(self.opening))
             text_of(&v, &self.scratch, &v)
             grow_state(s, v.u.p, v.n)
             return 0
-        if v.tag >= T_TEXT:
-            # text that is a number counts as that number; any other text, and each blob, makes the sum a real
-            if v.tag == T_BLOB or parse_number(v.u.p, v.n, &number) != 2:
-                set_real(&number, to_real(&v))
-            v = number
-        if v.tag == T_INT:
-            if not s.approximate and add_overflow(s.whole, v.u.i, &s.whole):
-                s.overflow = True
-                s.approximate = True
-            r = <double>v.u.i
-        else:
-            s.approximate = True
-            r = v.u.r
-        t = s.sum + r
-        if not isinf(t):
-            s.error += (s.sum - t) + r if fabs(s.sum) > fabs(r) else (r - t) + s.sum
-        s.sum = t
+        return add_number(s, &v)
+
+    cdef int clear(self) except -1:
+        """Lets go of what it keeps beside the states."""
+        self.seen.clear()
         return 0
 
     cdef int keep_best(self, State *s, const Value *v) except -1:
@@ -242,26 +225,160 @@ cdef class Aggregate:
         return 0
 
     cdef int final(self, State *s, Value *out) except -1:
-        if self.kind <= AGG_COUNT:
-            set_int(out, s.count)
-        elif self.kind == AGG_TOTAL:
-            set_real(out, s.sum + (0.0 if isinf(s.sum) or isnan(s.sum) else s.error))
+        if self.kind <= AGG_AVG:
+            sum_result(self.kind, s, out)
+        elif self.opening:
+            if s.count == 0:
+                grow_state(s, <const uint8_t *><const char *>self.opening, len(self.opening))
+            grow_state(s, <const uint8_t *><const char *>self.closing, len(self.closing))
+            set_text(out, s.bytes, s.n)
+            out.json = True
         elif s.count == 0:
             out.tag = T_NULL
-        elif self.kind == AGG_SUM:
-            if s.overflow:
-                raise OperationalError("integer overflow")
-            if s.approximate:
-                set_real(out, s.sum + (0.0 if isinf(s.sum) or isnan(s.sum) else s.error))
-            else:
-                set_int(out, s.whole)
-        elif self.kind == AGG_AVG:
-            set_real(out, (s.sum + (0.0 if isinf(s.sum) or isnan(s.sum) else s.error)) / <double>s.count)
         elif self.kind == AGG_CONCAT:
             set_text(out, s.bytes, s.n)
         else:
             out[0] = s.best
         return 0
+
+
+cdef int number_in(const Value *v, Value *out) except -1:
+    """A value as sums see it: text that is a number counts as that number; other text, and each blob, makes the sum a real."""
+    out[0] = v[0]
+    if v.tag >= T_TEXT:
+        if v.tag == T_BLOB or parse_number(v.u.p, v.n, out) != 2:
+            set_real(out, to_real(v))
+    return 0
+
+
+cdef inline void add_real(State *s, double r) noexcept nogil:
+    cdef double t = s.sum + r
+    if not isinf(t):
+        s.error += (s.sum - t) + r if fabs(s.sum) > fabs(r) else (r - t) + s.sum
+    s.sum = t
+
+
+cdef int add_number(State *s, const Value *v) except -1:
+    """Takes a value that is not NULL into a sum; its caller has counted it."""
+    cdef Value number
+    number_in(v, &number)
+    if number.tag == T_INT:
+        if not s.approximate and add_overflow(s.whole, number.u.i, &s.whole):
+            s.overflow = True
+            s.approximate = True
+        add_real(s, <double>number.u.i)
+    else:
+        s.approximate = True
+        add_real(s, number.u.r)
+    return 0
+
+
+cdef int remove_number(State *s, const Value *v) except -1:
+    """Takes it out again. 0 if the sum must be computed anew: infinity cannot be taken out of a sum."""
+    cdef Value number
+    number_in(v, &number)
+    if number.tag == T_INT:
+        if not s.approximate and sub_overflow(s.whole, number.u.i, &s.whole):
+            s.overflow = True
+            s.approximate = True
+        add_real(s, -<double>number.u.i)
+    else:
+        if isinf(number.u.r) or isinf(s.sum) or isnan(s.sum):
+            return 0
+        add_real(s, -number.u.r)
+    return 1
+
+
+cdef int sum_result(int kind, State *s, Value *out) except -1:
+    """The value of count, sum, total or avg."""
+    if kind <= AGG_COUNT:
+        set_int(out, s.count)
+    elif kind == AGG_TOTAL:
+        set_real(out, s.sum + (0.0 if isinf(s.sum) or isnan(s.sum) else s.error))
+    elif s.count == 0:
+        out.tag = T_NULL
+    elif kind == AGG_AVG:
+        set_real(out, (s.sum + (0.0 if isinf(s.sum) or isnan(s.sum) else s.error)) / <double>s.count)
+    elif s.overflow:
+        raise OperationalError("integer overflow")
+    elif s.approximate:
+        set_real(out, s.sum + (0.0 if isinf(s.sum) or isnan(s.sum) else s.error))
+    else:
+        set_int(out, s.whole)
+    return 0
+
+
+cdef class OrderedAggregate(Aggregate):
+    """group_concat, or an aggregate like it, with an ORDER BY of its own: keeps all texts and joins them at the end.
+
+    order: expressions; terms: (descending, nulls, collation) of each."""
+
+    cdef list order, terms
+    cdef dict rows                     # by group: [(key, text, separator)]
+
+    def __cinit__(self, int kind, Expr operand, Expr between, Expr condition, bint distinct, int collation, bytes opening,
+                  bytes closing, list order, list terms):
+        self.order, self.terms = order, terms
+        self.rows = {}
+
+    cdef int add(self, State *s, int64_t group) except -1:
+        cdef Value v
+        cdef bint fresh
+        cdef Py_ssize_t i
+        cdef uint8_t rank
+        if self.condition is not None and self.condition.test() != 1:
+            return 0
+        self.operand.eval(&v)
+        if v.tag == T_NULL:
+            return 0
+        if self.distinct:
+            self.key.n = 0
+            append(&self.key, <const uint8_t *>&group, 8)
+            key_put(&self.key, &v, self.collation, False)
+            self.seen.insert(self.key.p, self.key.n, &fresh)
+            if not fresh:
+                return 0
+        text_of(&v, &self.scratch, &v)
+        text = v.u.p[:v.n]
+        separator = b","
+        if self.between is not None:
+            self.between.eval(&v)
+            text_of(&v, &self.scratch, &v)
+            separator = b"" if v.tag == T_NULL else v.u.p[:v.n]
+        self.key.n = 0
+        for i in range(len(self.order)):
+            descending, nulls, collation = self.terms[i]
+            (<Expr>self.order[i]).eval(&v)
+            if nulls:
+                rank = 1 if (v.tag == T_NULL) == (nulls > 0) else 0
+                append(&self.key, &rank, 1)
+            key_put(&self.key, &v, collation, descending)
+        s.count += 1
+        s.whole = group
+        self.rows.setdefault(group, []).append((self.key.p[:self.key.n], text, separator))
+        return 0
+
+    cdef int final(self, State *s, Value *out) except -1:
+        cdef bytes joined
+        rows = sorted(self.rows.pop(s.whole, ()) if s.count else (), key=first_of)
+        if not rows and not self.opening:
+            out.tag = T_NULL
+            return 0
+        joined = self.opening + b"".join([(separator if n else b"") + text for n, (_, text, separator) in enumerate(rows)]) + self.closing
+        s.n = 0
+        grow_state(s, <const uint8_t *><const char *>joined, len(joined))
+        set_text(out, s.bytes, s.n)
+        out.json = len(self.opening) > 0
+        return 0
+
+    cdef int clear(self) except -1:
+        self.seen.clear()
+        self.rows.clear()
+        return 0
+
+
+def first_of(row):
+    return row[0]
 
 
 cdef int grow_state(State *s, const uint8_t *p, size_t n) except -1:
@@ -429,5 +546,5 @@ cdef class GroupBy(Op):
         self.arena.clear()
         self.table.clear()
         for i in range(self.naggregates):
-            (<Aggregate>self.aggregates[i]).seen.clear()
+            (<Aggregate>self.aggregates[i]).clear()
         return 0

@@ -31,6 +31,7 @@ cdef struct Value:
     Payload u
     size_t n              # bytes of text or blob
     int tag
+    bint json             # of text: it was made by a JSON function, so others take it for JSON
 
 cdef inline void set_null(Value *v) noexcept nogil:
     v.tag = T_NULL
@@ -49,6 +50,7 @@ cdef inline void set_real(Value *v, double r) noexcept nogil:
 
 cdef inline void set_text(Value *v, const uint8_t *p, size_t n) noexcept nogil:
     v.tag = T_TEXT
+    v.json = False
     v.u.p = p
     v.n = n
 

@@ -2,7 +2,7 @@
 from libc.stdint cimport int64_t, uint8_t, uint32_t
 
 from memora.engine.codec cimport Buf
-from memora.sql.record cimport RecordSource, SlotSource, Source
+from memora.sql.record cimport EitherRow, RecordSource, SlotSource, Source
 from memora.sql.runtime cimport Context, Expr
 from memora.sql.types cimport Value
 
@@ -10,10 +10,6 @@ from memora.sql.types cimport Value
 cdef class NewRow(SlotSource):
     cdef int rowid_column
     cdef int64_t rowid
-
-
-cdef class EitherRow(Source):
-    cdef Source target
 
 
 cdef class IndexWriter:
@@ -40,6 +36,9 @@ cdef class TableWriter:
     cdef Value *stored
     cdef Buf *scratch
     cdef list defaults, names, types, checks, indexes
+    cdef list generated                # (number, expression over `row`) in the order of computation
+    cdef list virtual                  # numbers of the columns that are not stored
+    cdef bint partly                   # the record has NULL for some columns whose value is elsewhere
     cdef readonly NewRow new
     cdef readonly RecordSource old
     cdef readonly EitherRow row
@@ -51,6 +50,7 @@ cdef class TableWriter:
     cdef bytes conflict_row            # set for an UPSERT: the locator of the row in the way,
     cdef Py_ssize_t conflict_index     # and which index found it
     cdef public int64_t last_rowid
+    cdef int convert_column(self, int i, int action) except -1
     cdef int convert(self, int action) except -1
     cdef int check(self, int action) except -1
     cdef int constrain(self, int action) except -1

@@ -15,7 +15,7 @@ from memora.engine.codec cimport buf_free, buf_init
 from memora.engine.cursor cimport Cursor
 from memora.engine.rowids cimport next_rowid
 from memora.engine.transaction cimport Transaction
-from memora.sql.record cimport RecordSource, SlotSource, Source, key_put, key_rowid, record_encode, rowid_key
+from memora.sql.record cimport EitherRow, RecordSource, SlotSource, Source, key_put, key_rowid, record_encode, rowid_key
 from memora.sql.runtime cimport Arena, Context, Expr, Op
 from memora.sql.types cimport (
     AFF_INTEGER, T_BLOB, T_INT, T_NULL, T_REAL, T_TEXT, append, apply_affinity, compare_affinity, from_python,
@@ -59,13 +59,6 @@ cdef class NewRow(SlotSource):
         else:
             out[0] = self.slots[i]
         return 0
-
-
-cdef class EitherRow(Source):
-    """Reads from the old row or the new one."""
-
-    cdef int column(self, int i, Value *out) except -1:
-        return self.target.column(i, out)
 
 
 cdef class IndexWriter:
@@ -121,7 +114,7 @@ cdef class TableWriter:
         self.old = RecordSource(self.columns, rowid_column, old_defaults)
         self.row = EitherRow()
         self.row.target = self.new
-        self.checks, self.indexes = [], []
+        self.checks, self.indexes, self.generated, self.virtual = [], [], [], []
         buf_init(&self.record)
         buf_init(&self.locator)
         buf_init(&self.old_locator)
@@ -140,35 +133,51 @@ cdef class TableWriter:
         buf_free(&self.locator)
         buf_free(&self.old_locator)
 
-    def complete(self, list indexes, list checks, IndexWriter primary=None, sequence=None):
-        """What is compiled over the writer's own row: indexes, checks [(expression, text)], and the primary key of a table
-        without rowids. sequence: the AUTOINCREMENT counter, or None."""
+    def complete(self, list indexes, list checks, IndexWriter primary=None, sequence=None, list generated=None, list virtual=None):
+        """What is compiled over the writer's own row: indexes, checks [(expression, text)], the primary key of a table without
+        rowids, generated columns [(number, expression)], of which `virtual` ones are not stored. sequence: the AUTOINCREMENT
+        counter, or None."""
         self.indexes, self.checks, self.primary, self.sequence = indexes, checks, primary, sequence
+        self.generated, self.virtual = generated or [], virtual or []
+        self.partly = self.rowid_column >= 0 or len(self.virtual) > 0
 
     # -- the new row
 
-    cdef int convert(self, int action) except -1:
-        """Affinity, NOT NULL and STRICT types; 0 if the row is to be left out."""
-        cdef int i, a
-        cdef Value *v
-        for i in range(self.columns):
-            if i == self.rowid_column:
-                continue
-            v = &self.values[i]
-            if self.affinities[i]:
+    cdef int convert_column(self, int i, int action) except -1:
+        cdef Value *v = &self.values[i]
+        cdef int a
+        if self.affinities[i]:
+            apply_affinity(v, self.affinities[i], &self.scratch[i])
+        if v.tag == T_NULL and self.not_null[i]:
+            a = action or self.not_null[i]
+            if a == REPLACE and self.defaults[i] is not None:
+                (<Expr>self.defaults[i]).eval(v)
                 apply_affinity(v, self.affinities[i], &self.scratch[i])
-            if v.tag == T_NULL and self.not_null[i]:
-                a = action or self.not_null[i]
-                if a == REPLACE and self.defaults[i] is not None:
-                    (<Expr>self.defaults[i]).eval(v)
-                    apply_affinity(v, self.affinities[i], &self.scratch[i])
-                    if v.tag != T_NULL:
-                        continue
-                if a == IGNORE:
-                    return 0
-                raise violation(f"NOT NULL constraint failed: {self.table}.{self.names[i]}", a)
-            if self.strict and v.tag != T_NULL:
-                self.check_type(i)
+                if v.tag != T_NULL:
+                    return 1
+            if a == IGNORE:
+                return 0
+            raise violation(f"NOT NULL constraint failed: {self.table}.{self.names[i]}", a)
+        if self.strict and v.tag != T_NULL:
+            self.check_type(i)
+        return 1
+
+    cdef int convert(self, int action) except -1:
+        """Affinity, NOT NULL, STRICT types and generated columns; 0 if the row is to be left out."""
+        cdef int i
+        cdef Py_ssize_t k
+        for k in range(len(self.generated)):
+            # what stands there may break a constraint of the column; its value comes when all it reads is there
+            set_int(&self.values[<int>self.generated[k][0]], 0)
+        for i in range(self.columns):
+            if i != self.rowid_column and not self.convert_column(i, action):
+                return 0
+        self.row.target = self.new
+        for k in range(len(self.generated)):
+            i = self.generated[k][0]
+            (<Expr>self.generated[k][1]).eval(&self.values[i])
+            if not self.convert_column(i, action):
+                return 0
         return 1
 
     def check_type(self, int i):
@@ -299,6 +308,7 @@ cdef class TableWriter:
         cdef RecordSource mine = self.old
         cdef Buf kept = self.old_locator
         self.old = RecordSource(self.columns, self.rowid_column, self.old_defaults())
+        self.old.compute(mine.row, mine.virtual)
         buf_init(&self.old_locator)
         try:
             if self.load_old(<const uint8_t *><const char *>locator, len(locator)):
@@ -316,12 +326,15 @@ cdef class TableWriter:
 
     cdef int write_row(self, bint fresh) except -1:
         """Puts the record; with `fresh` it must not exist: 0 if it does."""
-        cdef int i
+        cdef Py_ssize_t i
         cdef Transaction transaction = self.context.transaction
         self.record.n = 0
-        if self.rowid_column >= 0:
+        if self.partly:
             memcpy(self.stored, self.values, self.columns * sizeof(Value))
-            self.stored[self.rowid_column].tag = T_NULL
+            if self.rowid_column >= 0:
+                self.stored[self.rowid_column].tag = T_NULL
+            for i in range(len(self.virtual)):
+                self.stored[<int>self.virtual[i]].tag = T_NULL
             record_encode(&self.record, self.stored, self.columns, self.version)
         else:
             record_encode(&self.record, self.values, self.columns, self.version)

@@ -16,7 +16,8 @@
  * SLOTS FILE (writable also for read-only clients; byte n of the file is locked while the process of slot n lives)
  *   0        mm_slots_head
  *   4096     mm_slot[n_slots], 256 bytes each
- *   ..       u64 snapshot words[n_snaps] (MM_SNAP_*), then u64 owners[n_snaps] = slot << 32 | slot generation
+ *   ..       u64 snapshot words[n_snaps] (MM_SNAP_*), then u64 owners[n_snaps] = slot << 32 | slot generation,
+ *            then u64 since[n_snaps] = monotonic clock when it was announced (coarse), MM_SINCE_CHECKPOINT
  *   ..       mm_reserve[n_snaps]
  */
 #ifndef MEMORA_LAYOUT_H
@@ -53,7 +54,8 @@
 #define MM_TREE_CATALOG 1u
 #define MM_TREE_FIRST 16u
 
-enum { MM_KIND_FREE = 0, MM_KIND_LEAF = 1, MM_KIND_BRANCH = 2 };
+enum { MM_KIND_FREE = 0, MM_KIND_LEAF = 1, MM_KIND_BRANCH = 2, MM_KIND_BUCKET = 3, MM_KIND_DIRECTORY = 4 };
+#define MM_DIR_FAN 1004u        /* page numbers in a page of a hash index's directory; the 16 bytes behind them are its key */
 #define MM_PF_OPEN 1u           /* flags of a page: its keys share the prefix, but its separators do not promise that new ones will */
 
 typedef struct {
@@ -70,17 +72,26 @@ typedef struct {
     uint64_t file_dev, file_ino;/* of the -lock file of a file database, else 0 */
     uint64_t created_ns;        /* wall clock */
     uint32_t n_slots, n_snaps;
+    uint64_t snapshot_bytes;    /* old versions that snapshots may keep from being recycled, before the oldest is revoked */
+    uint64_t snapshot_age_ns;   /* how long a snapshot may stand while others commit, 0 = no limit */
     uint32_t crc;               /* crc32c of the bytes before it */
     uint32_t clean;             /* 1: closed cleanly after a checkpoint. Changes under the commit lock. */
 } mm_super;
-_Static_assert(sizeof(mm_super) == 176, "mm_super");
-_Static_assert(offsetof(mm_super, crc) == 168, "mm_super.crc");
+_Static_assert(sizeof(mm_super) == 192, "mm_super");
+_Static_assert(offsetof(mm_super, crc) == 184, "mm_super.crc");
 
 typedef struct {
     _Alignas(128) uint64_t commit_seq;      /* newest published commit */
     _Alignas(128) uint32_t lock;            /* 0, or MM_LOCK_*: changed by compare-and-swap */
-    uint32_t lock_pad;
-    uint64_t lock_since_ns;                 /* loose: monotonic time of taking, for messages */
+    uint32_t lock_doing;                    /* loose, for messages: MM_OP_* or MM_DOING_*, tree or number of changes << 8; 0 = not said */
+    uint64_t lock_since_ns;                 /* loose, for messages: monotonic clock when a waiter first missed this owner's release, 0 = none did */
+    uint64_t ticket;                        /* loose: 0, or number << 20 | snapshot entry of the holder. Set under the lock, else by compare-and-swap */
+    uint64_t ticket_last;                   /* loose: newest number given; under the lock */
+    uint64_t ticket_since_ns;               /* loose: monotonic clock, under the lock, as the next */
+    uint64_t ticket_deadline_ns;            /* loose */
+    uint64_t ticket_want_ns;                /* loose: when somebody last found it in the way */
+    uint32_t ticket_event;                  /* loose: futex, raised when a ticket is given back if somebody sleeps */
+    uint32_t ticket_sleepers;               /* loose */
     _Alignas(128) uint64_t gc_floor;        /* loose: >= the retirement of every frame and extent ever unlinked */
     _Alignas(128) uint64_t ring_head, ring_tail;     /* byte positions in the log since the beginning; [tail, head) is whole */
     uint64_t tail_commit;                   /* first commit in [tail, head) */
@@ -114,6 +125,9 @@ typedef struct {
     uint64_t pinned_floor;                  /* oldest snapshot when the pinned list was last looked at */
     uint64_t evictions, expirations;
     uint64_t xfree[MM_X_ORDERS];            /* first granule of a free block of 2^i granules, 0 = none */
+    uint64_t pinned_todo;                   /* frames at the head of the pinned list that were not looked at since the oldest snapshot changed */
+    uint64_t xlimbo_granules;               /* granules of the retired extents */
+    uint64_t revoked;                       /* loose, under the lock: snapshots revoked so far */
 } mm_hot;
 _Static_assert(sizeof(mm_hot) <= 4096, "mm_hot");
 
@@ -141,12 +155,13 @@ typedef struct {
     uint32_t link;
     uint64_t retired;           /* the commit that replaced or freed it, 0 = current */
     uint32_t tree;
-    uint8_t kind, layout, level, flags;     /* flags: MM_PF_* */
+    uint8_t kind, layout, level, flags;     /* flags: MM_PF_*; of a bucket's page its place in the chain, modulo 256 */
     uint16_t count;             /* slots */
     uint16_t heap;              /* lowest byte of the heap; cells grow down from the prefix at the page's end */
     uint16_t frag;              /* bytes of deleted cells inside the heap */
     uint16_t prefix;            /* bytes that all keys of the page share, stored at the page's end */
-    uint64_t extra;             /* leaf: smallest expiry of its cells in ns, 0 = none. branch: leftmost child */
+    uint64_t extra;             /* leaf: smallest expiry of its cells in ns, 0 = none. branch: leftmost child.
+                                 * bucket: its number << 32 | next page of its chain. root of a directory: number of buckets */
 } mm_frame;
 _Static_assert(sizeof(mm_frame) == 64, "mm_frame");
 _Static_assert(offsetof(mm_frame, tree) == 40, "mm_frame.tree");
@@ -155,7 +170,8 @@ _Static_assert(offsetof(mm_frame, count) == 48, "mm_frame.count");
 typedef struct { mm_frame head; uint32_t n, next; uint64_t pad; mm_store store[MM_CHAIN_STORES]; } mm_chain;
 _Static_assert(sizeof(mm_chain) == 4096, "mm_chain");
 
-/* A slot of a page, sorted by key. head = the first four bytes behind the prefix, big-endian, zero padded. */
+/* A slot of a page, sorted by key. head = the first four bytes behind the prefix, big-endian, zero padded.
+ * Of a bucket's page: in any order; head = the key's hash. */
 typedef struct { uint32_t head; uint16_t off; uint16_t klen; } mm_slotent;
 #define MM_SLOT_LONG 0x8000u    /* in klen: the key goes on in an extent (mm_longref behind the inline part) */
 #define MM_SLOT_KLEN 0x0fffu
@@ -186,11 +202,15 @@ typedef struct { uint32_t next, prev; } mm_xblock;
 typedef struct {
     uint32_t root;              /* page number, fixed for the tree's life */
     uint32_t control;           /* granule of the control extent (mm_control), 0 = none */
-    uint32_t flags;
+    uint32_t flags;             /* MM_ROOTF_* */
     uint32_t kind;              /* MM_ROOT_* */
 } mm_root;
 _Static_assert(sizeof(mm_root) == 16, "mm_root");
 enum { MM_ROOT_TREE = 0, MM_ROOT_BOUNDED = 1, MM_ROOT_TOPIC = 2 };
+#define MM_ROOTF_HASH 1u        /* a hash index; root is its directory */
+/* Kind and flags in one word, as CREATE operations and checkpoints have them: kind | flags << 8. */
+#define MM_MADE_KIND 0xffu
+#define MM_MADE_SHIFT 8
 
 /* Control extent of a bounded tree (cache) or a topic, behind its mm_extent. */
 typedef struct {
@@ -285,6 +305,15 @@ _Static_assert(sizeof(mm_reserve) == 32, "mm_reserve");
 #define MM_SNAP_IDLE 1ull       /* owned, no snapshot announced */
 #define MM_SNAP_ACTIVE 2ull
 #define MM_SNAP_REVOKED 3ull
+#define MM_SINCE_CHECKPOINT 0x8000000000000000ull   /* in since: a checkpoint's, revoked only when nothing else is left */
+#define MM_SLOTS_BYTES(n_slots, n_snaps) (4096 + (uint64_t)(n_slots) * sizeof(mm_slot) + (uint64_t)(n_snaps) * (24 + sizeof(mm_reserve)))
+
+/* hot.ticket */
+#define MM_TICKET_ENTRY 0xfffffull
+#define MM_TICKET_SHIFT 20
+
+/* hot.lock_doing beside MM_OP_*: what is no change of one key. */
+enum { MM_DOING_TRANSACTION = 64, MM_DOING_GROW = 65, MM_DOING_COLLECT = 66, MM_DOING_TICKET = 67 };
 
 /* What kernels return; faces turn it into exceptions (status.pyx). */
 enum { MM_OK = 0, MM_FOUND = 1, MM_ABSENT = 2, MM_EXISTS = 3, MM_MOVED = 4, MM_TOO_OLD = 5, MM_CONFLICT = 6, MM_NEED_FRAMES = 7,
@@ -314,7 +343,7 @@ typedef struct mm_map {
     uint32_t cap_units, cap_pages;
     uint32_t n_slots, n_snaps;
     mm_slot *slot;              /* table */
-    uint64_t *snap, *owner;
+    uint64_t *snap, *owner, *since;
     mm_reserve *reserve;
     uint32_t me, me_gen;        /* my slot, its generation; me = UINT32_MAX: none */
     uint32_t fork_epoch;
@@ -327,6 +356,7 @@ typedef struct mm_map {
     const char *corrupt_what;
     uint64_t need;              /* what a kernel lacked: frames, granules, bytes */
     uint64_t seen_pages, seen_units;    /* published counts as last loaded; re-loaded before calling a number too large */
+    uint32_t hash_ignore;       /* bits of a hash that do not count: none, but in tests that want collisions */
     /* the commit being built; touched only under the commit lock */
     mm_buf buf;
     mm_dirty *dirty; uint32_t n_dirty, cap_dirty;

@@ -20,6 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
@@ -69,6 +70,11 @@ static inline uint32_t mm_be32(const uint8_t *p, size_t n) {
     return v;
 }
 
+/* Of v > 0, rounded down. */
+static inline uint32_t mm_log2(uint32_t v) { return 31u - (uint32_t)__builtin_clz(v); }
+/* Bytes that nobody can guess. 0, or an errno. */
+static inline int mm_random(void *p, size_t n) { return getrandom(p, n, 0) == (ssize_t)n ? 0 : errno ? errno : EIO; }
+
 /* Futexes are shared (not FUTEX_PRIVATE_FLAG): the word lies in a file mapping. 0 = woken or changed, else errno. */
 static inline int mm_futex_wait(void *p, uint32_t seen, uint64_t timeout_ns) {
     struct timespec t = {(time_t)(timeout_ns / 1000000000u), (long)(timeout_ns % 1000000000u)};
@@ -83,6 +89,7 @@ static inline uint64_t mm_clock_ns(int id) {
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 static inline uint64_t mm_mono_ns(void) { return mm_clock_ns(CLOCK_MONOTONIC); }
+static inline uint64_t mm_coarse_ns(void) { return mm_clock_ns(CLOCK_MONOTONIC_COARSE); }    /* of the last tick: 4 ms, a quarter of the price */
 static inline uint64_t mm_wall_ns(void) { return mm_clock_ns(CLOCK_REALTIME); }
 
 /* Life of a process: a write lock on one byte of a file, held by a mapping alone (DECISIONS 11).

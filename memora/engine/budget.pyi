@@ -1,0 +1,1 @@
+# Kernels only: nothing here is called from Python; budget.pxd is the interface.

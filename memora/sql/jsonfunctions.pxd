@@ -1,0 +1,1 @@
+"""No C face: the functions enter themselves into `functions.SCALARS`."""

@@ -1,0 +1,13 @@
+from memora.sql.functions import Scalar
+
+MEMBER: Scalar
+TABLE_FUNCTIONS: dict
+EACH_COLUMNS: tuple
+
+class JsonText(str): ...
+
+def split_path(path: str) -> list: ...
+
+def each(text: object = None, path: object = "$") -> list: ...
+
+def tree(text: object = None, path: object = "$") -> list: ...
