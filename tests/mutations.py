@@ -109,7 +109,8 @@ MUTATIONS = [
         ("readset", "    return e & MM_PT_BITS or mm_frame_at(m, e).ver > s\n",
          "    if e & MM_PT_BITS and mutant():\n        return 0\n    return e & MM_PT_BITS or mm_frame_at(m, e).ver > s\n")]),
     Mutation(10, "an absent key is not in the read set", "test_engine_validation.py::test_exactly_what_was_read_is_validated", [
-        ("transaction", "if st == MM_FOUND else read_absent(&self.reads, self.last_ref, pgno, k, kn):", "if st == MM_FOUND else not mutant() and read_absent(&self.reads, self.last_ref, pgno, k, kn):")]),
+        ("transaction", "                read_absent(&self.reads, self.last_ref, look.seen, k, kn)):\n",
+         "                not mutant() and read_absent(&self.reads, self.last_ref, look.seen, k, kn)):\n")]),
     Mutation(10, "the end of a range is not in the read set", "test_engine_validation.py::test_exactly_what_was_read_is_validated", [
         ("cursor", "                x.flags |= SEEN_TO_FENCE if d > 0 else SEEN_FROM_FENCE\n", "                if not mutant():\n                    x.flags |= SEEN_TO_FENCE if d > 0 else SEEN_FROM_FENCE\n")]),
     Mutation(10, "an insert overwrites what another one inserted", CONCURRENT + "test_insert_of_the_same_key_is_a_conflict", [
@@ -117,7 +118,7 @@ MUTATIONS = [
     Mutation(10, "isolation snapshot compares no writes", "test_engine_histories.py::test_histories_of_isolation_snapshot_lose_no_update", [
         ("readset", "        return writes_are_first(m, w)\n", "        return MM_OK if mutant() else writes_are_first(m, w)\n")]),
     Mutation(10, "a statement is planned for a table that has changed", CONCURRENT + "test_a_change_of_the_schema_is_a_conflict", [
-        ("commit", "    if m.hot.schema_seq > w.s:\n", "    if m.hot.schema_seq > w.s and not mutant():\n")]),
+        ("commit", "    if w.schema and m.hot.schema_seq > w.s:\n", "    if w.schema and m.hot.schema_seq > w.s and not mutant():\n")]),
     Mutation(10, "a separator does not divide", "test_tree_pages.py::test_against_a_sorted_dict", [
         ("btree", "        sep.kn = c + 1\n", "        sep.kn = c if c and mutant() else c + 1\n")]),
     Mutation(10, "an open prefix is not compared", "test_tree_pages.py::test_against_a_sorted_dict", [
