@@ -185,9 +185,15 @@ def cache(w):
 
 
 def ddl(w):
-    for name in range(3):
-        with room(w):
-            w.db.execute(f"DROP TABLE IF EXISTS made_{w.index}_{name}")
+    def drop(name):
+        gone = False
+        while not gone:
+            with room(w):
+                w.db.execute(f"DROP TABLE IF EXISTS {name}")
+                gone = True
+
+    for n in range(3):
+        drop(f"made_{w.index}_{n}")
     for n in itertools.count():
         name = f"made_{w.index}_{n % 3}"
 
@@ -200,8 +206,7 @@ def ddl(w):
             w.db.execute(f"CREATE INDEX {name}_c ON {name} (c)")
             found = w.db.execute(f"SELECT count(*) FROM {name} WHERE c = 3").fetchone()[0]
             must(found == len(range(3, DDL_ROWS, 7)), f"ddl: {found} rows by the new index")
-        with room(w):
-            w.db.execute(f"DROP TABLE IF EXISTS {name}")
+        drop(name)
         w.notes["work"] += 1
         time.sleep(w.rng.random() * 0.1)
 
