@@ -13,8 +13,8 @@ import importlib
 
 from memora._version import __version__
 from memora.errors import (CorruptionError, DatabaseError, DataError, DurabilityError, Error, FileReplaced, IntegrityError, InterfaceError,
-                           InternalError, Lagged, LockTimeout, NotSupportedError, OperationalError, ProgrammingError, RegionElsewhere,
-                           RegionError, RegionFull, SerializationError, SnapshotTooOld, SQLSyntaxError, Warning)  # noqa: A004
+                           InternalError, Lagged, LockTimeout, NotSupportedError, OperationalError, PinLimit, ProgrammingError, RegionElsewhere,
+                           RegionError, RegionFull, SerializationError, SnapshotTooOld, SQLSyntaxError, ViewsOut, Warning)  # noqa: A004
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:                       # what _LAZY says, for tools that read and do not run
@@ -41,8 +41,8 @@ _MODULES = ("aio", "dbapi")
 __all__ = [
     "__version__", *_LAZY,
     "CorruptionError", "DatabaseError", "DataError", "DurabilityError", "Error", "FileReplaced", "IntegrityError", "InterfaceError",
-    "InternalError", "Lagged", "LockTimeout", "NotSupportedError", "OperationalError", "ProgrammingError", "RegionElsewhere",
-    "RegionError", "RegionFull", "SerializationError", "SnapshotTooOld", "SQLSyntaxError", "Warning",
+    "InternalError", "Lagged", "LockTimeout", "NotSupportedError", "OperationalError", "PinLimit", "ProgrammingError", "RegionElsewhere",
+    "RegionError", "RegionFull", "SerializationError", "SnapshotTooOld", "SQLSyntaxError", "ViewsOut", "Warning",
 ]
 
 

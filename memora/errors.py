@@ -82,6 +82,18 @@ class RegionFull(OperationalError):
     sqlstate = "53100"
 
 
+class PinLimit(OperationalError):
+    """Views already hold as much of the region as they may. The message names who holds how much: release views, or copy with get()."""
+
+    sqlstate = "53400"
+
+
+class ViewsOut(OperationalError):
+    """The database cannot be closed: memoryviews of its bytes are in use. The message names keys, bytes and numbers; release them first."""
+
+    sqlstate = "55006"
+
+
 class RegionError(OperationalError):
     """The region cannot be used: it is foreign, too new, of another boot, or it does not exist."""
 

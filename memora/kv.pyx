@@ -12,7 +12,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t, int64_t
 from libc.string cimport memcpy
 from memora.engine.btree cimport find, value_bytes
 from memora.engine.codec cimport (Buf, buf_free, buf_init, buf_put, decode_key_object, decode_value_object, encode_key_object, encode_value_object,
-                                  key_prefix_end)
+                                  key_prefix_end, whole_bytes)
 from memora.engine.commit cimport TreeRef, commit_one, read_roots
 from memora.engine.frames cimport Look, still_there, unregistered_ok
 from memora.engine.layout cimport *
@@ -25,6 +25,7 @@ from memora.engine.sync cimport *
 from memora.engine.cursor cimport Cursor
 from memora.engine.tree cimport tree_find
 from memora.engine.transaction cimport Transaction
+from memora.engine.views cimport Held, Views
 from memora.scans cimport Scan
 
 import random
@@ -84,7 +85,9 @@ cdef class Space:
         cdef Look look
         cdef Entry e
         cdef const uint8_t *p
+        cdef const uint8_t *q = NULL
         cdef uint64_t s, n
+        cdef int64_t length
         cdef uint32_t slot
         cdef int st, i
         for i in range(TRIES):
@@ -96,13 +99,14 @@ cdef class Space:
                 if e.vinfo & MM_V_EXT:
                     if value_bytes(m, &e, &p, &n):
                         continue
-                    data = PyBytes_FromStringAndSize(<const char *>p, n)
+                    length = whole_bytes(p, n, &q)
+                    data = PyBytes_FromStringAndSize(<const char *>(q if length >= 0 else p), length if length >= 0 else n)
                     if not still_there(&look) or not unregistered_ok(m, s, &look):
                         continue
                     if e.expiry and e.expiry <= mm_wall_ns():
                         return default
                     self.visit(&look, slot)
-                    return decode_value_object(<const uint8_t *><char *>data, n, self.pickle)
+                    return data if length >= 0 else decode_value_object(<const uint8_t *><char *>data, n, self.pickle)
                 n = e.vn if e.vn <= sizeof(copy) else sizeof(copy)
                 memcpy(copy, e.val, n)
                 if not still_there(&look) or (look.hopped and not unregistered_ok(m, s, &look)):
@@ -159,6 +163,76 @@ cdef class Space:
         finally:
             buf_free(&self.key)
             self.key = b
+
+    def view(self, key) -> memoryview:
+        """The bytes of a key's value as a read-only memoryview, which shows them for as long as it is held, whatever happens to the key.
+
+        Values over about 1 KB are not copied: the view pins them in the region, and the database cannot be closed before it is released
+        (ViewsOut). Smaller ones are a private copy. KeyError: no such key; DataError: its value is not bytes; PinLimit: views hold
+        a quarter of the region already.
+        """
+        cdef Buf b
+        if self.region.closed or self.region.epoch != fork_epoch():
+            self.region.use()
+        b = self.key
+        buf_init(&self.key)
+        b.n = 0
+        try:
+            encode_key_object(key, &b)
+            return self.view_bytes(b.p, b.n, key)
+        finally:
+            buf_free(&self.key)
+            self.key = b
+
+    cdef object view_bytes(self, const uint8_t *k, size_t kn, object key):
+        cdef mm_map *m = &self.region.m
+        cdef Look look
+        cdef Entry e
+        cdef mm_valref ref
+        cdef const uint8_t *p
+        cdef const uint8_t *q
+        cdef uint64_t s, n
+        cdef int64_t length
+        cdef uint32_t slot
+        cdef int st, i
+        cdef Held h
+        cdef Transaction t = self.transaction
+        if t is not None:
+            return t.c_view(self.t.tree, k, kn, key)
+        for i in range(TRIES):
+            s = mm_ld64(&m.hot.commit_seq)
+            st = tree_find(m, s, &self.t, k, kn, &look, &slot)
+            if st == MM_NO_TREE:
+                raise error(m, st, f"{self.name!r}")
+            if st == MM_ABSENT and still_there(&look) and (not look.hopped or unregistered_ok(m, s, &look)):
+                raise KeyError(key)
+            if st != MM_FOUND or value_at(look.page, slot, &e):
+                continue
+            if not e.vinfo & MM_V_EXT or self.region.unregistered:     # who may not write the slots file can pin nothing
+                break
+            memcpy(&ref, e.val, sizeof(ref))
+            if value_bytes(m, &e, &p, &n) or not still_there(&look):
+                continue
+            if e.expiry and e.expiry <= mm_wall_ns():
+                raise KeyError(key)
+            h = self.region.views.hold(self.region, ref.granule, n, key)
+            if not unregistered_ok(m, s, &look):
+                self.region.views.drop(h)
+                continue
+            self.visit(&look, slot)
+            return self.region.views.shown(h, p, n)
+        else:                               # as read(): with an announced snapshot
+            t = Transaction(self.region, read_only=True)
+            try:
+                return t.c_view(self.t.tree, k, kn, key)
+            finally:
+                t.rollback()
+        value = self.read(k, kn, _ABSENT)
+        if value is _ABSENT:
+            raise KeyError(key)
+        if type(value) is not bytes:
+            raise errors.DataError(f"view of {key!r}: its value is not bytes")
+        return memoryview(value)
 
     def __getitem__(self, key):
         value = self.get(key, _ABSENT)

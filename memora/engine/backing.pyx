@@ -151,7 +151,10 @@ cdef class File(Backing):
         self.opened = -1
 
     def __del__(self):
-        self.close()
+        try:
+            self.close()
+        except (NameError, AttributeError):
+            return          # the interpreter ends and this module's names are gone: the kernel closes
 
 
 cdef class Segment(Backing):

@@ -403,6 +403,14 @@ def check(Region region not None) -> list:
             commit += 1
         if pos == m.hot.ring_head and commit != m.hot.commit_seq + 1:
             w.say(f"wal(4): the log ends with commit {commit - 1}, the newest commit is {m.hot.commit_seq}")
+        # pins: mine are of extents that are there; another process may just be taking back one that came too late
+        for g in region.views.held:
+            if g not in w.extents:
+                w.say(f"views(2): extent {g} is pinned by this process and neither in use nor retired")
+        for i in range(m.n_snaps):
+            n = mm_ld64(&m.pin[i])
+            if n and (<uint32_t>n >= m.hot.n_units * MM_PER_UNIT or ((n >> MM_PIN_SHIFT) & MM_LOCK_SLOT) - 1 >= m.n_slots):
+                w.say(f"pin {i}: {n:#x} names no extent or no process")
         # every granule once
         free_granules = 0
         for order in range(MM_X_ORDERS):

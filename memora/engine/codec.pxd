@@ -87,4 +87,5 @@ cdef object key_part_object(const KeyPart *part)
 
 # With the GIL, for values. Appends to `out`; on an exception `out` is as before.
 cdef int encode_value_object(object value, Buf *out, bint pickle) except -1
+cdef int64_t whole_bytes(const uint8_t *p, size_t n, const uint8_t **at) noexcept nogil
 cdef object decode_value_object(const uint8_t *p, size_t n, bint pickle)

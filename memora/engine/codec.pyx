@@ -1018,6 +1018,37 @@ cdef object decode_value_object(const uint8_t *p, size_t n, bint pickle):
     return value
 
 
+cdef int64_t whole_bytes(const uint8_t *p, size_t n, const uint8_t **at) noexcept nogil:
+    """The length of a value that is one bytes object, and where its bytes are; -1: it is something else. The data may be torn or damaged."""
+    cdef uint64_t size = 0
+    cdef size_t i = 1
+    cdef uint32_t shift = 0
+    cdef uint8_t b
+    if n == 0:
+        return -1
+    b = p[0]
+    if TAG_BYTES <= b < TAG_LIST:
+        size = b - TAG_BYTES
+    elif b == TAG_LONG_BYTES:
+        while True:
+            if i >= n or shift > 56:
+                return -1
+            b = p[i]
+            i += 1
+            size |= <uint64_t>(b & 0x7f) << shift
+            shift += 7
+            if b < 0x80:
+                break
+        if size < 32 or b == 0:
+            return -1
+    else:
+        return -1
+    if size != n - i:
+        return -1
+    at[0] = p + i
+    return <int64_t>size
+
+
 def encode_value(value, bint pickle=False):
     """The bytes of a value: None, bool, int, float, str, bytes, or a list or dict of these; with `pickle` any object.
 

@@ -33,6 +33,7 @@ from memora.engine.readset cimport Intent, TreeRef, validate
 from memora.engine.region cimport Region, take_lock
 from memora.engine.status cimport error
 from memora.engine.sync cimport *
+from memora.engine.views cimport release_dead_pins
 from memora.engine.tree cimport TreeRef, tree_delete, tree_drop, tree_locate, tree_put
 from memora.engine.turns cimport take_turn, wait_ticket
 from memora.engine.wal cimport log_room, log_shed, record_begin, record_op, record_write, ring_in, ring_out, seal_now
@@ -549,6 +550,7 @@ cdef int clear_up(Region r, int st, uint64_t limit, str doing, int64_t spare) ex
         release_dead_snapshots(m)
     else:
         revoked = revoke_oldest(m, spare, 1)
+    release_dead_pins(m)
     st2 = collect(m, 1)
     if st2 == MM_OK and st == MM_NEED_EXTENT:
         shed = log_shed(m, limit)

@@ -89,7 +89,7 @@ cdef class Cursor:
                 lost(t, "scan")
             st = page_at(t.m, t.s, pgno, &look)
             if st == MM_OK:
-                memcpy(self.page, look.page, MM_UNIT)       # judged before it is interpreted
+                mm_copy_page(self.page, look.page)          # judged before it is interpreted
                 st = MM_OK if still_there(&look) else MM_MOVED
             if st:
                 tries += 1

@@ -8,7 +8,7 @@ INVARIANTS  (1) Units of extent space are never frames, so no user bytes lie whe
             (2) All allocator words move only by descriptor; an extent's own bytes are written before the seal, while free.
             (3) Two free buddies of one order never stand side by side.
             (4) An extent is read-only from its commit until it is retired; retired ones wait, as frames do, until no announced
-                snapshot S has linked <= S < retired.
+                snapshot S has linked <= S < retired and no pin names them (views.pyx).
 SOURCE      Knuth, TAOCP vol. 1, 2.5, algorithms R and S (buddy system).
 """
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
@@ -16,6 +16,7 @@ from memora.engine.descriptor cimport begin, get32, get64, put32, put64, roll_fo
 from memora.engine.frames cimport needed, published_units, scan_snapshots
 from memora.engine.layout cimport *
 from memora.engine.sync cimport *
+from memora.engine.views cimport pinned, scan_pins
 
 cdef enum:
     XLIMBO_KEEP = 8
@@ -144,6 +145,7 @@ cdef int collect_extents(mm_map *m, int forced) noexcept nogil:
         if n > 64:
             n = 64
     scan_snapshots(m)
+    scan_pins(m)
     begin(m)
     while n:
         g = <uint32_t>get64(m, &m.hot.xlimbo_head)
@@ -157,7 +159,7 @@ cdef int collect_extents(mm_map *m, int forced) noexcept nogil:
             put64(m, &m.hot.xlimbo_tail, 0)
         put64(m, &m.hot.xlimbo_count, get64(m, &m.hot.xlimbo_count) - 1)
         put64(m, &m.hot.xlimbo_granules, get64(m, &m.hot.xlimbo_granules) - get32(m, &x.granules))
-        if needed(m, x.linked, get64(m, &x.retired)):
+        if needed(m, x.linked, get64(m, &x.retired)) or pinned(m, g):
             m.building = get64(m, &x.retired)
             st = retire_extent(m, g)
             if st:

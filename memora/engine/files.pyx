@@ -86,8 +86,9 @@ class FileStore(Store):
         return self.files.reached()
 
     def close(self):
-        """Leave. The last process writes a checkpoint and takes the region away. Idempotent."""
+        """Leave. The last process writes a checkpoint and takes the region away. Idempotent. ViewsOut: as Region.close."""
         if not self.region.closed:
+            self.region.may_close()
             self.files.leave()
 
 
@@ -662,7 +663,8 @@ cdef class Files:
         finally:
             self._let_go()
             self._close_segment()
-            self.region.close()
+            if not self.region.views.out():     # at exit: a view may still be read, the kernel frees what it pins
+                self.region.close()
 
     def _let_go(self):
         if self.shared != NULL:

@@ -42,6 +42,7 @@ cdef extern from "csrc/layout.h" nogil:
     const uint32_t MM_OPF_OLD
     const uint32_t MM_LOCK_WAITERS
     const uint32_t MM_LOCK_SLOT
+    const uint32_t MM_PIN_SHIFT
     const uint64_t MM_SNAP_S
     const uint32_t MM_SNAP_SHIFT
     const uint64_t MM_SNAP_FREE
@@ -278,7 +279,7 @@ cdef extern from "csrc/layout.h" nogil:
         uint32_t snaps_high
         uint32_t slots_high
         uint32_t reserves_high
-        uint32_t pad
+        uint32_t pins_high
     ctypedef struct mm_slot:
         uint32_t state
         uint32_t gen
@@ -320,6 +321,7 @@ cdef extern from "csrc/layout.h" nogil:
         uint64_t *snap
         uint64_t *owner
         uint64_t *since
+        uint64_t *pin
         mm_reserve *reserve
         uint32_t me, me_gen
         uint32_t fork_epoch
@@ -345,6 +347,8 @@ cdef extern from "csrc/layout.h" nogil:
         uint32_t rec_ops
         uint64_t *scan
         uint32_t n_scan, cap_scan
+        uint32_t *pinned
+        uint32_t n_pinned, cap_pinned
         void *reserved[4]
     mm_frame *mm_frame_at(const mm_map *, uint32_t) noexcept
     mm_extent *mm_extent_at(const mm_map *, uint32_t) noexcept

@@ -6,7 +6,10 @@ cdef int lock_take(mm_map *m, uint64_t timeout_ns) noexcept nogil
 cdef int lock_try(mm_map *m) noexcept nogil
 cdef void lock_release(mm_map *m) noexcept nogil
 cdef int slot_alive(mm_map *m, uint32_t slot) noexcept nogil
-cdef int claim_slot(mm_map *m, const char *slots_path, void **life) noexcept nogil
+cdef int claim_slot(mm_map *m, const char *slots_path, int across_fork, void **life, uint32_t *slot, uint32_t *gen) noexcept nogil
+cdef uint32_t name_of(uint32_t slot, uint32_t gen) noexcept nogil
+cdef uint32_t lock_name(const mm_map *m) noexcept nogil
+cdef int owner_alive(mm_map *m, uint32_t w) noexcept nogil
 cdef void release_slot(mm_map *m) noexcept nogil
 cdef int reap(mm_map *m) noexcept nogil
 cdef int64_t claim_snapshot(mm_map *m) noexcept nogil

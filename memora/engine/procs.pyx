@@ -50,6 +50,11 @@ cdef uint32_t fork_epoch() noexcept nogil:
 
 # ---------------------------------------------------------------------------------------------- life and slots
 
+cdef uint32_t name_of(uint32_t slot, uint32_t gen) noexcept nogil:
+    """How the commit lock and pins name a process."""
+    return (slot + 1) | (gen << 13)
+
+
 cdef int owner_alive(mm_map *m, uint32_t w) noexcept nogil:
     """Does the process that a lock word names live? A slot claimed anew has another generation."""
     cdef uint32_t slot = (w & MM_LOCK_SLOT) - 1
@@ -65,8 +70,8 @@ cdef int slot_alive(mm_map *m, uint32_t slot) noexcept nogil:
     return mm_life_held(m.slots_fd, m.slots_dev, m.slots_ino, slot) != 0
 
 
-cdef int claim_slot(mm_map *m, const char *slots_path, void **life) noexcept nogil:
-    """Take a free slot and its life lock, under the attach lock. MM_REFUSED: all slots live. MM_IO: see errno.
+cdef int claim_slot(mm_map *m, const char *slots_path, int across_fork, void **life, uint32_t *slot, uint32_t *gen) noexcept nogil:
+    """Take a free slot and its life lock, under the attach lock; across_fork: a child inherits the life. MM_REFUSED: all slots live. MM_IO: see errno.
 
     A commit lock that the slot's dead owner still held is noticed by its waiters: the generation moves.
     """
@@ -77,7 +82,7 @@ cdef int claim_slot(mm_map *m, const char *slots_path, void **life) noexcept nog
         s = &m.slot[i]
         if s.state == MM_SLOT_LIVE and mm_life_held(m.slots_fd, m.slots_dev, m.slots_ino, i) != 0:
             continue
-        life[0] = mm_life_hold(slots_path, i, 1, 0)
+        life[0] = mm_life_hold(slots_path, i, 1, across_fork)
         if life[0] == NULL:
             if errno == EAGAIN or errno == EACCES:
                 continue
@@ -92,8 +97,8 @@ cdef int claim_slot(mm_map *m, const char *slots_path, void **life) noexcept nog
         s.commits = 0
         s.conflicts = 0
         memset(s.what, 0, sizeof(s.what))
-        m.me = i
-        m.me_gen = s.gen
+        slot[0] = i
+        gen[0] = s.gen
         mm_st32(&s.state, MM_SLOT_LIVE)
         if head.slots_high < i + 1:
             mm_st32(&head.slots_high, i + 1)
@@ -102,10 +107,15 @@ cdef int claim_slot(mm_map *m, const char *slots_path, void **life) noexcept nog
 
 
 cdef void release_words(mm_map *m, uint32_t slot, uint32_t gen) noexcept nogil:
-    """Free every snapshot word of a dead or leaving slot."""
-    cdef uint32_t i, high = mm_ld32(&(<mm_slots_head *>m.slots).snaps_high)
+    """Free every snapshot word and pin of a dead or leaving slot."""
+    cdef uint32_t i, high = mm_ld32(&(<mm_slots_head *>m.slots).snaps_high), pins = mm_ld32(&(<mm_slots_head *>m.slots).pins_high)
+    cdef uint64_t pin
     for i in range(high if high < m.n_snaps else m.n_snaps):
         free_word(m, i, slot)
+    for i in range(pins if pins < m.n_snaps else m.n_snaps):
+        pin = mm_ld64(&m.pin[i])
+        if <uint32_t>(pin >> MM_PIN_SHIFT) == name_of(slot, gen):
+            mm_cas64(&m.pin[i], pin, 0)
 
 
 cdef int free_word(mm_map *m, uint32_t i, uint32_t slot) noexcept nogil:
@@ -144,8 +154,8 @@ cdef int reap(mm_map *m) noexcept nogil:
 
 # ---------------------------------------------------------------------------------------------- the commit lock
 
-cdef inline uint32_t lock_name(const mm_map *m) noexcept nogil:
-    return (m.me + 1) | (m.me_gen << 13)
+cdef uint32_t lock_name(const mm_map *m) noexcept nogil:
+    return name_of(m.me, m.me_gen)
 
 
 cdef int lock_try(mm_map *m) noexcept nogil:

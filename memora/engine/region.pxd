@@ -1,6 +1,7 @@
 from libc.stdint cimport uint8_t, uint32_t, uint64_t, int64_t
 from memora.engine.backing cimport Backing, File
 from memora.engine.layout cimport mm_map, mm_super
+from memora.engine.views cimport Views
 
 cdef int64_t ATTACH_BYTE, GROW_BYTE     # of the slots file
 
@@ -18,6 +19,10 @@ cdef class Region:
     cdef public object after_commit     # callable(commit number), after each commit; None: nothing waits
     cdef public object flush    # callable that writes the log to the file; None without one
     cdef uint32_t epoch
+    cdef readonly Views views           # what this process pins
+    cdef void *child_life               # a slot made for a child that is about to be forked
+    cdef uint32_t child_slot, child_gen
+    cdef int as_child(self) except -1
     cdef uint64_t ticket        # the one that a transaction of this process took last
     cdef unsigned long ticket_thread    # and the thread that took it, which must not wait for it
     cdef int _map(self, Backing backing, File slots_file, mm_super *s, bint writable) except -1

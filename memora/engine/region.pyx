@@ -18,11 +18,12 @@ from posix.mman cimport munmap
 from memora.engine.backing cimport Backing, File
 from memora.engine.descriptor cimport begin, put64, roll_forward, seal
 from memora.engine.layout cimport *
-from memora.engine.procs cimport (claim_slot, claim_snapshot, fork_epoch, lock_release, lock_take, lock_try, reap, release_slot,
+from memora.engine.procs cimport (claim_slot, claim_snapshot, fork_epoch, lock_release, lock_take, lock_try, name_of, reap, release_slot,
                                   release_snapshot, slot_alive)
 from memora.engine.status cimport error, lock_timeout, what_of
 from memora.engine.superblock cimport bootstrap, judge_slots, read_super, write_super
 from memora.engine.sync cimport *
+from memora.engine.views cimport Views
 from cpython.exc cimport PyErr_CheckSignals
 
 import contextlib
@@ -40,8 +41,10 @@ from memora.engine.superblock import boot_id, geometry, slots_bytes, slots_head
 DEFAULT_RING = 8 << 20
 DEFAULT_SLOTS = 1024
 DEFAULT_SNAPS = 4096
+cdef enum:
+    GUARD_BYTES = 128 << 10     # mapped behind the region. Of C: a region may end when the module's names are gone
+
 SYSV_BYTES = 256 << 20      # a System V region has its size from the beginning
-GUARD = 128 << 10
 ATTACH_BYTE = 1 << 40
 GROW_BYTE = ATTACH_BYTE + 1
 # Named points of a commit, in the order of MM_FP_* (csrc/layout.h).
@@ -87,6 +90,8 @@ cdef class Region:
 
     def __cinit__(self):
         self.entries = []
+        self.views = Views.__new__(Views)
+        self.views.m = &self.m
         self.closed = True
         self.m.me = 0xffffffffU
         self.m.slots_fd = -1
@@ -104,7 +109,7 @@ cdef class Region:
             slots_file = File.create(path, "slots")
             if kind == "sysv":
                 g = geometry(max_bytes or SYSV_BYTES, ring_bytes, slots, snaps, snapshot_bytes, snapshot_age_s)
-                backing = Segment.create(path, g["map_bytes"] + GUARD)
+                backing = Segment.create(path, g["map_bytes"] + GUARD_BYTES)
             else:
                 backing = File.create(path, "region")
                 g = geometry(max_bytes or places.default_cap(backing.room()), ring_bytes, slots, snaps, snapshot_bytes, snapshot_age_s)
@@ -202,11 +207,11 @@ cdef class Region:
         cdef mm_map *m = &self.m
         cdef uint8_t *p
         cdef uint64_t size = slots_bytes(s.n_slots, s.n_snaps)
-        p = <uint8_t *>backing.map(s.map_bytes + GUARD, writable)
+        p = <uint8_t *>backing.map(s.map_bytes + GUARD_BYTES, writable)
         try:
             m.slots = <uint8_t *>slots_file.map(size, slots_file.writable)
         except BaseException:
-            munmap(p, s.map_bytes + GUARD)
+            munmap(p, s.map_bytes + GUARD_BYTES)
             raise
         m.slots_bytes = size
         m.base = p
@@ -229,6 +234,7 @@ cdef class Region:
         m.owner = m.snap + s.n_snaps
         m.since = m.owner + s.n_snaps
         m.reserve = <mm_reserve *>(m.since + s.n_snaps)
+        m.pin = <uint64_t *>(m.reserve + s.n_snaps)
         m.durable = -1
         m.read_only = not writable
         self.unregistered = not slots_file.writable
@@ -280,7 +286,7 @@ cdef class Region:
         with self.byte_lock(ATTACH_BYTE):
             path = f"/proc/self/fd/{self.m.slots_fd}".encode()
             reap(&self.m)
-            st = claim_slot(&self.m, path, &self.life)
+            st = claim_slot(&self.m, path, 0, &self.life, &self.m.me, &self.m.me_gen)
         if st == MM_REFUSED:
             raise errors.OperationalError(f"region {self.name!r}: all {self.m.n_slots} process slots are taken")
         if st:
@@ -291,14 +297,46 @@ cdef class Region:
         if self.closed:
             raise errors.ProgrammingError(f"region {self.name!r} is closed")
         if self.epoch != fork_epoch():
-            self.epoch = fork_epoch()
-            self.life = NULL            # the parent's life was not inherited (MADV_DONTFORK)
-            self.m.me = 0xffffffffU
-            self.entries = []
-            self.busy = 0
+            self.as_child()
             if not self.unregistered:
                 self._claim()
         return 0
+
+    cdef int as_child(self) except -1:
+        """In a forked child: nothing of the parent's slot is ours."""
+        self.epoch = fork_epoch()
+        self.life = NULL                # the parent's life was not inherited (MADV_DONTFORK)
+        self.m.me = 0xffffffffU
+        self.entries = []
+        self.busy = 0
+        return 0
+
+    def _before_fork(self):
+        """Views are out: a slot for the child, with pins of its own for what they show (views.pyx)."""
+        cdef int st = MM_IO
+        cdef bytes path
+        with self.byte_lock(ATTACH_BYTE):
+            path = f"/proc/self/fd/{self.m.slots_fd}".encode()
+            reap(&self.m)
+            st = claim_slot(&self.m, path, 1, &self.child_life, &self.child_slot, &self.child_gen)
+        if st:
+            self.child_life = NULL
+            raise errors.OperationalError(f"region {self.name!r}: no process slot for a forked child, whose views will not be held")
+        self.views.for_fork(name_of(self.child_slot, self.child_gen))
+
+    def _after_fork(self, bint child):
+        if self.child_life == NULL:
+            return
+        if child:
+            self.as_child()
+            self.life = self.child_life
+            self.m.me = self.child_slot
+            self.m.me_gen = self.child_gen
+            self.m.slot[self.m.me].pid = <uint32_t>os.getpid()
+            self.views.in_child()
+        else:
+            munmap(self.child_life, 4096)       # the child's copy of the mapping is its life; no child: the slot is dead, and reaped
+        self.child_life = NULL
 
     cdef int64_t snapshot_entry(self) except -1:
         """An owned, idle snapshot word of this process."""
@@ -333,9 +371,13 @@ cdef class Region:
     # ---- leaving
 
     def close(self):
-        """Leave the region: free slot and snapshots, unmap. Idempotent. A thread that commits ends that first, one that waits gives up."""
+        """Leave the region: free slot and snapshots, unmap. Idempotent. A thread that commits ends that first, one that waits gives up.
+
+        ViewsOut: memoryviews of it are in use; nothing was done.
+        """
         if self.closed:
             return
+        self.may_close()
         self.closed = True
         if self.epoch == fork_epoch():
             # a slot without its life would look dead, and the commit lock be taken from a living owner
@@ -352,16 +394,23 @@ cdef class Region:
         self.m.slots_fd = -1
         self._unmap()
 
+    def may_close(self):
+        """ViewsOut: a program still holds views of the region's bytes."""
+        out = self.views.out()
+        if out:
+            raise errors.ViewsOut(f"region {self.name!r} cannot be closed, views of it are in use: {out}; release() them first")
+
     def _unmap(self):
         if self.mapped and self.busy == 0:
             self.mapped = False
-            munmap(self.m.base, self.m.map_bytes + GUARD)
+            munmap(self.m.base, self.m.map_bytes + GUARD_BYTES)
             munmap(self.m.slots, self.m.slots_bytes)
             free(self.m.buf.v)
             free(self.m.buf.hash)
             free(self.m.dirty)
             free(self.m.rec)
             free(self.m.scan)
+            free(self.m.pinned)
 
     def __dealloc__(self):
         if self.mapped:
@@ -369,13 +418,14 @@ cdef class Region:
                 release_slot(&self.m)
                 if self.life != NULL:
                     munmap(self.life, 4096)
-            munmap(self.m.base, self.m.map_bytes + GUARD)
+            munmap(self.m.base, self.m.map_bytes + GUARD_BYTES)
             munmap(self.m.slots, self.m.slots_bytes)
             free(self.m.buf.v)
             free(self.m.buf.hash)
             free(self.m.dirty)
             free(self.m.rec)
             free(self.m.scan)
+            free(self.m.pinned)
 
     # ---- looking
 

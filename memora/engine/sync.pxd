@@ -23,6 +23,7 @@ cdef extern from "csrc/sync.h" nogil:
     void mm_fence_acq() noexcept
     void mm_fence_rel() noexcept
     void mm_prefetch(const void *) noexcept
+    void mm_copy_page(void *, const void *) noexcept
     void mm_pause() noexcept
     uint32_t mm_be32(const uint8_t *, size_t) noexcept
     uint32_t mm_log2(uint32_t) noexcept

@@ -58,6 +58,7 @@ cdef class Transaction:
     cdef int c_get(self, uint32_t tree, const uint8_t *k, size_t kn, const uint8_t **v, size_t *vn) except -1
     cdef int c_get_expiry(self, uint32_t tree, const uint8_t *k, size_t kn, const uint8_t **v, size_t *vn, uint64_t *expiry) except -1
     cdef int c_write(self, uint32_t tree, uint8_t op, const uint8_t *k, size_t kn, const uint8_t *v, size_t vn, uint64_t expiry) except -1
+    cdef object c_view(self, uint32_t tree, const uint8_t *k, size_t kn, object key)
     cdef int c_put(self, uint32_t tree, const uint8_t *k, size_t kn, const uint8_t *v, size_t vn) except -1
     cdef int c_insert(self, uint32_t tree, const uint8_t *k, size_t kn, const uint8_t *v, size_t vn) except -1
     cdef int c_insert_until(self, uint32_t tree, const uint8_t *k, size_t kn, const uint8_t *v, size_t vn, uint64_t expiry) except -1

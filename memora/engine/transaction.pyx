@@ -14,6 +14,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int32_t, int64_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memset
 from memora.engine.btree cimport value_bytes
+from memora.engine.codec cimport whole_bytes
 from memora.engine.commit cimport commit_all, read_roots
 from memora.engine.extents cimport extent_bytes
 from memora.engine.frames cimport Look, page_at, still_there
@@ -26,6 +27,7 @@ from memora.engine.readset cimport Intent, ReadMark, TreeRef, read_absent, read_
 from memora.engine.region cimport Region
 from memora.engine.status cimport error
 from memora.engine.sync cimport *
+from memora.engine.views cimport Held, Views
 from memora.engine.tree cimport tree_find
 from memora.engine.turns cimport enter
 
@@ -219,6 +221,56 @@ cdef class Transaction:
     cdef int c_get(self, uint32_t tree, const uint8_t *k, size_t kn, const uint8_t **v, size_t *vn) except -1:
         cdef uint64_t expiry
         return self.c_get_expiry(tree, k, kn, v, vn, &expiry)
+
+    cdef object c_view(self, uint32_t tree, const uint8_t *k, size_t kn, object key):
+        """The bytes object at an encoded key as a memoryview: of the region, if it lies in an extent; else of a private copy.
+
+        KeyError(key), DataError (no bytes), PinLimit. The pin is made while the snapshot stands, and counts only if that still stood after.
+        """
+        cdef Views views = self.region.views
+        cdef const uint8_t *p
+        cdef const uint8_t *q = NULL
+        cdef uint64_t expiry = 0, n = 0
+        cdef size_t vn = 0
+        cdef int64_t length
+        cdef Look look
+        cdef Entry e
+        cdef mm_valref ref
+        cdef TreeRef *t
+        cdef Node *node = NULL
+        cdef Held h
+        cdef uint32_t slot, tries
+        self.check()
+        t = self.ref(tree)
+        if self.has_overlay:
+            node = overlay_find(&self.o, tree, k, kn)
+        if t.root and (node == NULL or not node.op):
+            for tries in range(TRIES):
+                if tree_find(self.m, self.s, t, k, kn, &look, &slot) != MM_FOUND or value_at(look.page, slot, &e):
+                    break                       # c_get says what is the matter
+                if not e.vinfo & MM_V_EXT or self.region.unregistered:
+                    break
+                memcpy(&ref, e.val, sizeof(ref))
+                if value_bytes(self.m, &e, &p, &n) or not still_there(&look):
+                    self.alive()
+                    continue
+                if self.expired(e.expiry):
+                    break
+                h = views.hold(self.region, ref.granule, n, key)
+                try:
+                    self.alive()
+                    if not self.read_only:
+                        self.saw(MM_FOUND, &look, slot, k, kn)
+                except BaseException:
+                    views.drop(h)
+                    raise
+                return views.shown(h, p, n)
+        if not self.c_get_expiry(tree, k, kn, &p, &vn, &expiry):
+            raise KeyError(key)
+        length = whole_bytes(p, vn, &q)
+        if length < 0:
+            raise errors.DataError(f"view of {key!r}: its value is not bytes")
+        return memoryview(PyBytes_FromStringAndSize(<const char *>q, length))
 
     # ---- writing
 

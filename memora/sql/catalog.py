@@ -62,11 +62,11 @@ class Index:
 class Table:
     """A table. rowid_column: the INTEGER PRIMARY KEY, or -1; primary_key: an Index without a tree in a table WITHOUT ROWID,
     whose own tree is in that order; keys: what the constraints ask indexes for, as Index without tree; generated: numbers of the
-    generated columns, each behind those that it reads."""
+    generated columns, each behind those that it reads; database: "main", "temp" or the name of an attached one."""
 
     __slots__ = ("name", "tree", "sql", "columns", "by_name", "rowid_column", "rowid_conflict", "has_rowid", "primary_key",
                  "indexes", "keys", "checks", "foreign_keys", "autoincrement", "strict", "version", "defaults", "seq", "triggers",
-                 "generated")
+                 "generated", "database")
 
     def find(self, name):
         """Number of a column, -1 for the rowid's names, None for no column."""
@@ -78,7 +78,7 @@ class Table:
 
 
 class View:
-    __slots__ = ("name", "sql", "statement", "seq")
+    __slots__ = ("name", "sql", "statement", "seq", "database")
 
 
 def collation_of(name):
@@ -100,6 +100,7 @@ def table_of(statement, tree=0):
     t.rowid_column, t.rowid_conflict, t.autoincrement = -1, None, False
     t.has_rowid, t.strict, t.primary_key = not statement.without_rowid, statement.strict, None
     t.version = t.seq = 0
+    t.database = "main"
     primary = None
     for definition in statement.columns:
         c = _column(t, definition)
@@ -314,8 +315,9 @@ def index_of(statement, table, tree=0):
 class Schema:
     """All names at one version of the catalog. temporary: rows of the session's own views, which come before the others."""
 
-    def __init__(self, transaction, old=None, temporary=()):
+    def __init__(self, transaction, old=None, temporary=(), database="main"):
         self.rows = {}
+        self.database = database
         self.indexes = {}
         self.triggers = {}
         for row in engine_catalog.items(transaction):
@@ -332,9 +334,13 @@ class Schema:
         if old is not None:
             old._old = None
 
-    def get(self, name):
+    def get(self, name, database=None):
         """The Table, View, or other row (a dict) of that name, or None."""
         name = fold(name)
+        if database is not None and database != self.database:
+            row = self.rows.get(name)
+            if database != "temp" or row is None or not row.get("temporary"):
+                return None
         found = self._objects.get(name)
         if found is None:
             row = self.rows.get(name)
@@ -354,9 +360,10 @@ class Schema:
         if kind == "view":
             view = View()
             view.name, view.sql, view.statement, view.seq = row["name"], row["sql"], parse(row["sql"]), row.get("seq", 0)
+            view.database = self.database
             return view
         table = table_of(parse(row["sql"]), row["tree"])
-        table.name, table.sql = row["name"], row["sql"]
+        table.name, table.sql, table.database = row["name"], row["sql"], self.database
         table.version, table.seq = row.get("version", 0), row.get("seq", 0)
         table.triggers = sorted(self.triggers.get(name, ()), key=lambda r: r["seq"])
         keys = iter(table.keys)

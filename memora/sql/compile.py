@@ -9,6 +9,7 @@ from ..errors import InternalError
 from . import bound
 from . import expressions as x
 from . import functions as f
+from .databases import Elsewhere
 from .record import EitherRow
 
 
@@ -18,8 +19,19 @@ class Compiler:
 
     def __init__(self, context, planner):
         self.context, self.planner = context, planner
-        self.sources, self.held, self.ops = {}, {}, []
+        self.sources, self.held, self.ops, self.others = {}, {}, [], {}
         self.environment = None
+
+    def context_of(self, table):
+        """The context through which a table is read and written: that of its database."""
+        if table.database == "main":
+            return self.context
+        other = self.others.get(table.database)
+        if other is None:
+            session = self.environment.session
+            other = self.others[table.database] = Elsewhere(session, session.parts.get(table.database))
+            self.context.others.append(other)
+        return other.context
 
     def keep(self, op):
         self.ops.append(op)

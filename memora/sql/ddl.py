@@ -10,11 +10,10 @@ from .queries import QueryBinder
 
 
 class Change:
-    """One statement's work on the catalog: session gives schema and transaction."""
+    """One statement's work on the catalog of one database; environment: what expressions and queries in it may name."""
 
-    def __init__(self, session, transaction, environment):
-        self.session, self.transaction, self.environment = session, transaction, environment
-        self.schema = environment.schema
+    def __init__(self, session, transaction, environment, schema):
+        self.session, self.transaction, self.environment, self.schema = session, transaction, environment, schema
         self.seq = self.schema.next_seq()
 
     def put(self, kind, name, tree, sql, **more):
@@ -41,15 +40,11 @@ class Change:
 def check_name(name):
     if fold(name.name).startswith("sqlite_"):
         raise OperationalError(f"object name reserved for internal use: {name.name}")
-    if name.schema is not None and fold(name.schema) not in ("main", "temp"):
-        raise OperationalError(f"unknown database {name.schema}")
 
 
 def create_table(change, node):
     name = node.table
     check_name(name)
-    if node.temporary or (name.schema and fold(name.schema) == "temp"):
-        raise NotSupportedError("temporary tables")
     if node.options:
         raise NotSupportedError("CREATE TABLE ... WITH (options)")
     if node.if_not_exists and fold(name.name) in change.schema.rows:

@@ -17,9 +17,9 @@ from .writer import Delete, IndexBuild, IndexWriter, Insert, TableWriter, Update
 class WriteProgram:
     """A prepared change. run(transaction, values) -> rows changed; `work` is the Insert, Update or Delete that does it."""
 
-    def __init__(self, context, work, writer, ops, columns, is_insert):
+    def __init__(self, context, work, writer, ops, columns, is_insert, database):
         self.context, self.work, self.writer, self.ops = context, work, writer, ops
-        self.columns, self.is_insert = columns, is_insert
+        self.columns, self.is_insert, self.database = columns, is_insert, database
         self.busy = False
 
     def run(self, transaction, values):
@@ -41,9 +41,7 @@ class WriteProgram:
 
 def target(environment, name):
     """The table that a statement may change."""
-    if name.schema is not None and fold(name.schema) not in ("main", "temp"):
-        raise OperationalError(f"no such table: {name.schema}.{name.name}")
-    found = environment.schema.get(name.name)
+    found = environment.schema.get(name.name, None if name.schema is None else fold(name.schema))
     if isinstance(found, View):
         raise OperationalError(f"cannot modify {found.name} because it is a view")
     if fold(name.name) in SCHEMA_NAMES:
@@ -51,7 +49,7 @@ def target(environment, name):
     if not isinstance(found, Table):
         if found is not None and found["kind"] != "index":
             raise NotSupportedError(f"{name.name} is a {found['kind']}: SQL cannot change it yet")
-        raise OperationalError(f"no such table: {name.name}")
+        raise OperationalError(f"no such table: {name.name if name.schema is None else f'{name.schema}.{name.name}'}")
     if found.triggers:
         raise NotSupportedError(f"triggers do not run yet, and {found.name} has {found.triggers[0]['name']}")
     return found
@@ -65,7 +63,7 @@ def make_writer(c, binder, table):
         default = c.expr(binder.expr(column.default, none)) if column.default is not None else None
         type_ = (column.decltype or "").upper() if table.strict else None
         columns.append((column.name, column.affinity, column.not_null or None, default, type_))
-    writer = TableWriter(c.context, table.name, table.tree, table.version, columns, table.rowid_column, table.has_rowid,
+    writer = TableWriter(c.context_of(table), table.name, table.tree, table.version, columns, table.rowid_column, table.has_rowid,
                          table.rowid_conflict, table.defaults)
     rel = QueryBinder.own_rel(table)
     c.sources[rel] = (writer.row, None)
@@ -74,7 +72,7 @@ def make_writer(c, binder, table):
     indexes = [index_writer(c, binder, index, scope) for index in table.indexes]
     checks = [(c.expr(binder.expr(check.expr, scope)), check.name or check.text) for check in table.checks]
     primary = None if table.has_rowid else index_writer(c, binder, table.primary_key, scope)
-    counter = sequence.Counter(c.environment.schema, table) if table.autoincrement else None
+    counter = sequence.Counter(sequence.schema_of(c.environment.schema, table), table) if table.autoincrement else None
     virtual = [n for n in table.generated if table.columns[n].generated == "virtual"]
     writer.complete(indexes, checks, primary, counter, c.generated(table, writer.row, table.generated) if table.generated else None,
                     virtual)
@@ -162,7 +160,7 @@ def insert(environment, node):
     upsert = make_upsert(binder, c, node, table, rel, writer) if node.upserts else None
     results, columns = returning(binder, c, node.returning, rel, writer.new)
     work = Insert(op, writer, sources, rowid, node.or_action, results, upsert)
-    return WriteProgram(c.context, work, writer, c.ops, columns, True)
+    return WriteProgram(c.context, work, writer, c.ops, columns, True, table.database)
 
 
 def insert_place(table, name):
@@ -317,7 +315,7 @@ def update(environment, node):
         values = c.exprs([e for _, e in pairs])
     results, names = returning(binder, c, node.returning, rel, writer.new)
     work.setup(columns, values, node.or_action, results)
-    return WriteProgram(c.context, work, writer, c.ops, names, False)
+    return WriteProgram(c.context, work, writer, c.ops, names, False, table.database)
 
 
 def delete(environment, node):
@@ -333,7 +331,7 @@ def delete(environment, node):
     work = Delete(root, writer, exprs, None)
     results, names = returning(binder, c, node.returning, rel, writer.old)
     work.setup(results)
-    return WriteProgram(c.context, work, writer, c.ops, names, False)
+    return WriteProgram(c.context, work, writer, c.ops, names, False, table.database)
 
 
 def query_plan(environment, node):

@@ -78,7 +78,7 @@ class TableScan(Node):
         low = c.expr(self.low[0]) if self.low else None
         high = c.expr(self.high[0]) if self.high else None
         source = record_source(c, self.rel)
-        return c.keep(scan.TableScan(c.context, source, self.rel.table.tree, low, bool(self.low and self.low[1]),
+        return c.keep(scan.TableScan(c.context_of(self.rel.table), source, self.rel.table.tree, low, bool(self.low and self.low[1]),
                                      high, bool(self.high and self.high[1]), self.reverse))
 
 
@@ -90,7 +90,7 @@ class RowLookup(Node):
     def build(self, c):
         key = c.expr(self.key)
         source = record_source(c, self.rel)
-        return c.keep(scan.RowLookup(c.context, source, self.rel.table.tree, key))
+        return c.keep(scan.RowLookup(c.context_of(self.rel.table), source, self.rel.table.tree, key))
 
 
 class IndexScan(Node):
@@ -125,13 +125,13 @@ class IndexScan(Node):
             source = record_source(c, rel)
         else:
             positions, real = index_positions(table, index)
-            source = scan.IndexSource(len(table.columns), table.rowid_column, table.defaults, c.context, table.tree,
+            source = scan.IndexSource(len(table.columns), table.rowid_column, table.defaults, c.context_of(table), table.tree,
                                       index.name, positions, list(index.descending), real)
             c.sources[rel] = (source, None)
             c.compute(table, source)
         affinities = [a for _, _, a in self.equal] + [self.affinity]
         return c.keep(scan.IndexScan(
-            c.context, source, table.tree if self.primary else index.tree, equal, [n for _, n, _ in self.equal], affinities,
+            c.context_of(table), source, table.tree if self.primary else index.tree, equal, [n for _, n, _ in self.equal], affinities,
             list(index.collations), list(index.descending), low, bool(self.low and self.low[1]), high,
             bool(self.high and self.high[1]), self.reverse, table.has_rowid, self.primary))
 

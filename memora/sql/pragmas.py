@@ -33,6 +33,7 @@ def table_info(environment, name):
     table = _table(environment, name)
     if table is not None and table.generated:
         rows = [row for row in rows if not table.columns[row[0]].generated]
+        rows = [(i, *row[1:]) for i, row in enumerate(rows)]
     return ("cid", "name", "type", "notnull", "dflt_value", "pk"), rows
 
 
@@ -109,7 +110,14 @@ def table_list(environment, name=None):
 
 
 def database_list(environment, name=None):
-    return ("seq", "name", "file"), [(0, "main", environment.file or "")]
+    rows, number = [(0, "main", environment.file or "")], 1
+    for part in environment.session.parts:
+        if part.name == "temp":
+            rows.append((1, "temp", ""))
+        else:
+            number += 1
+            rows.append((number, part.name, part.file))
+    return ("seq", "name", "file"), rows
 
 
 def collation_list(environment, name=None):

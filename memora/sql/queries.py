@@ -440,17 +440,22 @@ class QueryBinder(Binder):
             cte = scope.ctes.get(fold(name))
             if cte is not None:
                 return self.common_table(cte, node, scope, query)
-        elif fold(schema) not in ("main", "temp"):
-            raise OperationalError(f"no such table: {schema}.{name}")
         environment = self.environment
-        found = environment.schema.get(name)
+        database = None if schema is None else fold(schema)
+        found = environment.schema.get(name, database)
         if isinstance(found, Table):
             return self.table_rel(found, node)
         if isinstance(found, View):
             return self.view(found, node, query)
         folded = fold(name)
         if folded in SCHEMA_NAMES or folded in ("sqlite_temp_schema", "sqlite_temp_master"):
-            rows = environment.schema.schema_rows(folded not in SCHEMA_NAMES)
+            if database in (None, "main", "temp"):
+                rows = environment.schema.schema_rows(folded not in SCHEMA_NAMES or database == "temp")
+            else:
+                part = environment.session.parts.get(database)
+                if part is None:
+                    raise OperationalError(f"no such table: {schema}.{name}")
+                rows = part.look().schema_rows()
             rows = [(*row, n + 1) for n, row in enumerate(rows)]
             rel = python_rel(name, node.alias, (*SCHEMA_COLUMNS, "rowid"), lambda transaction: rows)
             rel.columns[-1].hidden = True
@@ -458,7 +463,7 @@ class QueryBinder(Binder):
         if found is not None and found["kind"] in environment.virtual:
             columns, rows = environment.virtual[found["kind"]](environment, found)
             return python_rel(name, node.alias, columns, rows)
-        fixed = environment.virtual.get(f"name:{folded}")
+        fixed = environment.virtual.get(f"name:{folded}") if database in (None, "main") else None
         if fixed is not None:
             columns, rows = fixed(environment, {"kind": "name", "name": folded})
             return python_rel(name, node.alias, columns, rows)

@@ -8,7 +8,7 @@ from memora.sql.types cimport Value
 
 cdef class Context:
     cdef public Transaction transaction
-    cdef public object session
+    cdef public list others            # databases.Elsewhere: the contexts of further databases
     cdef uint64_t epoch                # one execution of the statement
     cdef Value *params
     cdef readonly int param_count

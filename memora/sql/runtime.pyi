@@ -7,7 +7,7 @@ class Context:
     changes: int
     last_rowid: int
     param_count: int
-    session: Any
+    others: list
     total_changes: int
     transaction: Transaction | None
     def __init__(self, param_count: int = 0) -> None: ...

@@ -30,6 +30,7 @@ cdef class Context:
         if self.params == NULL:
             raise MemoryError()
         self.keep = []
+        self.others = []
 
     def __dealloc__(self):
         free(self.params)
@@ -48,6 +49,8 @@ cdef class Context:
         """Begins an execution."""
         self.transaction = transaction
         self.epoch += 1
+        for other in self.others:
+            other.start()
         if self.param_count:
             self.bind(values)
 
@@ -56,6 +59,8 @@ cdef class Context:
         cdef Py_ssize_t i
         for i in range(len(ops)):
             (<Op>ops[i]).close()
+        for other in self.others:
+            other.stop()
         self.transaction = None
 
     def now(self):

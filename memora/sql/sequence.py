@@ -11,6 +11,11 @@ NAME = "sqlite_sequence"
 SQL = "CREATE TABLE sqlite_sequence(name,seq)"
 
 
+def schema_of(schema, table):
+    """The schema of a table's database."""
+    return schema if table.database == "main" else schema.named(table.database)
+
+
 class Counter:
     """The counter of one table during one statement."""
 

@@ -19,8 +19,9 @@ from ..engine.store import LOST_TRIES
 from ..errors import (
     IntegrityError, NotSupportedError, OperationalError, ProgrammingError, SerializationError, SQLSyntaxError)
 from . import alter, ast, ddl, dml, pragmas
-from .catalog import Schema
+from .catalog import Schema, fold
 from .compile import Compiler
+from .databases import TEMP, Combined, Parts
 from .parser import is_blank, parse
 from .planner import Planner
 from .program import Program, Result
@@ -69,6 +70,9 @@ class Session:
         self.functions = {}
         self.settings = {}
         self.temporary = {}             # temporary views, which live as long as the session
+        self.parts = Parts()            # temporary tables and attached databases
+        self._combined = (None, None)   # (the schemas that it was made of, databases.Combined)
+        self._writing = False           # a statement outside of a transaction is writing
         self.total_changes = 0
         self.changes = 0
         self.last_rowid = 0
@@ -186,6 +190,20 @@ class Session:
         return program
 
     def _current_schema(self, transaction):
+        main = self._main_schema(transaction)
+        if not self.parts:
+            return main
+        schemas = {part.name: part.look() for part in self.parts}
+        made_of = (main, *schemas.values())
+        if len(made_of) != len(self._combined[0] or ()) or any(a is not b for a, b in zip(made_of, self._combined[0])):
+            self._combined = made_of, Combined(main, schemas)
+        return self._combined[1]
+
+    def shares_transactions(self):
+        """Whether the transactions of further databases are those of a transaction or of a writing statement."""
+        return self._transaction is not None or self._writing
+
+    def _main_schema(self, transaction):
         if self._dirty:
             return self._schema
         version = self.store.schema_version(transaction)
@@ -220,31 +238,39 @@ class Session:
         for attempt in range(RETRIES):
             transaction = self.store.begin(immediate=attempt >= LOST_TRIES)
             transaction.say(statement.what)
+            self._writing = True
             try:
                 result = work(transaction)
-                self._last_commit = transaction.commit()
-                self._dirty = False
+                self._finish(transaction)
                 return result
             except SerializationError:
                 self._abandon(transaction)
                 if attempt == RETRIES - 1:
                     raise
             except FailConflict as error:
-                self._last_commit = transaction.commit()
-                self._dirty = False
+                self._finish(transaction)
                 raise IntegrityError(*error.args) from None
             except BaseException as error:
                 self._abandon(transaction)
                 if isinstance(error, RollbackConflict):
                     raise IntegrityError(*error.args) from None
                 raise
+            finally:
+                self._writing = False
             if attempt + 1 < LOST_TRIES:
                 time.sleep(pause * (0.5 + random.random()))
             pause = min(pause * 2, LONGEST_PAUSE_S)
 
+    def _finish(self, transaction):
+        """Commits; the further databases after the main one, which alone can fail when it was written."""
+        self._last_commit = transaction.commit()
+        self._dirty = False
+        self.parts.commit()
+
     def _abandon(self, transaction):
         if not transaction.closed:
             transaction.rollback()
+        self.parts.rollback()
         if self._dirty:
             self._dirty, self._version = False, None
 
@@ -252,7 +278,7 @@ class Session:
         """A statement inside of a transaction: what fails undoes itself."""
         transaction = self._transaction
         self._settle()
-        savepoint = transaction.savepoint()
+        savepoint, others = transaction.savepoint(), self.parts.savepoints()
         dirty, schema = self._dirty, self._schema
         try:
             return work(transaction)
@@ -264,11 +290,13 @@ class Session:
         except BaseException:
             if not transaction.closed:
                 transaction.rollback_to(savepoint)
+                self.parts.back(others)
                 self._dirty, self._schema = dirty, schema
             raise
         finally:
             if not transaction.closed:
                 transaction.release(savepoint)
+                self.parts.release(others)
 
     def _writer(self, statement, transaction):
         schema = self._current_schema(transaction)
@@ -281,6 +309,8 @@ class Session:
 
     def _once(self, statement, transaction, values):
         program = self._writer(statement, transaction)
+        if self.parts:
+            self.parts.writes(program.database)
         context = program.context
         context.changes, context.total_changes, context.last_rowid = self.changes, self.total_changes, self.last_rowid
         count = program.run(transaction, values)
@@ -290,6 +320,8 @@ class Session:
         program = self._writer(statement, transaction)
         if program.columns is not None:
             raise ProgrammingError("executemany() can only execute DML statements.")
+        if self.parts:
+            self.parts.writes(program.database)
         count = 0
         for params in sets:
             count += program.run(transaction, self._values(statement, params))
@@ -310,11 +342,49 @@ class Session:
         def run(statement, node, values):
             def work(transaction):
                 environment = Environment(self._current_schema(transaction), self.functions, self.virtual, self)
-                self._changing = transaction
-                function(ddl.Change(self, transaction, environment), node)
+                part = self._database_of(node, environment.schema)
+                self._changing, self._changing_part = transaction, part
+                if part is None:
+                    schema = environment.schema.main if self.parts else environment.schema
+                    if self.parts:
+                        self.parts.writes("main")
+                else:
+                    environment.schema = self._current_schema(transaction)
+                    transaction, schema = part.open(), part.look()
+                    self.parts.writes(part.name)
+                function(ddl.Change(self, transaction, environment, schema), node)
                 return Result(statement.kind)
             return self._write(statement, work)
         return run
+
+    def _database_of(self, node, schema):
+        """The Part that a definition is about; None for the main database."""
+        kind = type(node).__name__
+        name = {"CreateTable": "table", "CreateIndex": "index", "CreateView": "view", "CreateTrigger": "trigger", "Drop": "name",
+                "Reindex": "target"}.get(kind, "table")
+        name = getattr(node, name)
+        database = None if name is None or name.schema is None else fold(name.schema)
+        if kind == "CreateTable" and node.temporary:
+            if database not in (None, TEMP):
+                raise OperationalError("temporary table name must be unqualified")
+            database = TEMP
+        if kind == "CreateView" and (node.temporary or database == TEMP):
+            return None                 # temporary views are rows of the session
+        if database is None and self.parts and kind not in ("CreateTable", "CreateView") and name is not None:
+            wanted = node.table.name if kind in ("CreateIndex", "CreateTrigger") else name.name
+            database = next((one.database for one in schema.order() if fold(wanted) in one.rows), None)
+        if database in (None, "main"):
+            return None
+        if database == TEMP:
+            if self._bound:
+                raise NotSupportedError("temporary tables in a transaction of Database.transaction(): use a connection's own")
+            if kind == "Drop" and self.parts.get(TEMP) is None:
+                return None             # a temporary view
+            return self.parts.temporary()
+        part = self.parts.get(database)
+        if part is None:
+            raise OperationalError(f"unknown database {name.schema}")
+        return part
 
     def _on_createtable(self, *args):
         return self._define(ddl.create_table)(*args)
@@ -352,6 +422,9 @@ class Session:
 
     def schema_changed(self):
         """Called by a definition that changed the catalog: the transaction sees its own schema from here on."""
+        if self._changing_part is not None:
+            self._changing_part.changed()
+            return
         self._schema = Schema(self._changing, self._schema, self.temporary.values())
         self._dirty = True
         self._version = None
@@ -363,13 +436,15 @@ class Session:
 
     def insert_rows(self, name, rows):
         marks = ",".join("?" * len(rows[0]))
-        statement = Statement(parse(f"INSERT INTO {ddl.always_quoted(name)} VALUES ({marks})"))
+        database = "main" if self._changing_part is None else self._changing_part.name
+        sql = f"INSERT INTO {ddl.always_quoted(database)}.{ddl.always_quoted(name)} VALUES ({marks})"
+        statement = Statement(parse(sql), sql)
         self._many(statement, self._changing, rows)
 
     def has_rows(self, table):
         """Whether a table has a row, as the transaction of the running definition sees it."""
         environment = Environment(self._current_schema(self._changing), self.functions, self.virtual, self)
-        node = parse(f"SELECT 1 FROM {ddl.always_quoted(table.name)} LIMIT 1")
+        node = parse(f"SELECT 1 FROM {ddl.always_quoted(table.database)}.{ddl.always_quoted(table.name)} LIMIT 1")
         return bool(Shaped(environment, node, self._changing).rows)
 
     # -- PRAGMA, EXPLAIN and the rest
@@ -416,6 +491,32 @@ class Session:
     def _on_analyze(self, statement, node, values):
         raise NotSupportedError("ANALYZE: there are no statistics yet")
 
+    def _on_attach(self, statement, node, values):
+        if node.key is not None:
+            raise NotSupportedError("ATTACH ... KEY: there is no encryption")
+        if self._bound or self._transaction is not None:
+            raise OperationalError("cannot ATTACH database within transaction")
+        self.parts.attach(self._text(node.file, values, statement), self._text(node.name, values, statement))
+        return Result("attach")
+
+    def _on_detach(self, statement, node, values):
+        if self._transaction is not None:
+            raise OperationalError("cannot DETACH database within transaction")
+        self.parts.detach(self._text(node.name, values, statement))
+        return Result("detach")
+
+    def _text(self, expr, values, statement):
+        """The text that an expression of ATTACH or DETACH gives; a bare name is text, too."""
+        if isinstance(expr, ast.Column) and expr.table is None:
+            return expr.name
+
+        def evaluated(environment):
+            query = ast.Select(ast.SelectCore((ast.ResultColumn(expr),)))
+            object.__setattr__(query, "params", statement.params)
+            return Shaped(environment, query, self._transaction, values).rows[0][0]
+        value = self._reading(evaluated)
+        return "" if value is None else value if isinstance(value, str) else str(value)
+
     def _on_vacuum(self, statement, node, values):
         if node.into is not None:
             raise NotSupportedError("VACUUM INTO")
@@ -452,13 +553,12 @@ class Session:
             return None
         self._settle()
         try:
-            self._last_commit = transaction.commit()
+            self._finish(transaction)
         except BaseException:
             self._end()
             self._abandon(transaction)
             raise
         self._end()
-        self._dirty = False
         return self._last_commit
 
     def rollback(self):
@@ -495,8 +595,9 @@ class Session:
         if node.savepoint is not None:
             at = self._find_savepoint(node.savepoint)
             self._settle()
-            name, savepoint, began, dirty, schema = self._savepoints[at]
+            name, savepoint, began, dirty, schema, others = self._savepoints[at]
             self._transaction.rollback_to(savepoint)
+            self.parts.back(others)
             del self._savepoints[at + 1:]
             self._dirty, self._schema = dirty, schema
             if not dirty:
@@ -518,7 +619,7 @@ class Session:
         if began:
             self.begin()
         self._settle()
-        self._savepoints.append((node.name, self._transaction.savepoint(), began, self._dirty, self._schema))
+        self._savepoints.append((node.name, self._transaction.savepoint(), began, self._dirty, self._schema, self.parts.savepoints()))
         return Result("savepoint")
 
     def _on_release(self, statement, node, values):
@@ -538,6 +639,7 @@ class Session:
         if self._transaction is not None and not self._bound:
             self.rollback()
         self._transaction = None
+        self.parts.close()
         self._cache.clear()
         self.closed = True
 
@@ -545,13 +647,13 @@ class Session:
 class Shaped:
     """The rows of a query, all at once, with the names and affinities of their columns."""
 
-    def __init__(self, environment, node, transaction):
+    def __init__(self, environment, node, transaction, values=()):
         binder = QueryBinder(environment)
         query = binder.select(node, None)
         self.shape = list(zip([c.name for c in QueryBinder.query_rel(query, None, None).columns],
                               [e.affinity for e in query.exprs]))
         program = build(environment, query, len(node.params))
-        program.start(transaction, ())
+        program.start(transaction, values)
         self.rows = list(Result("select", program=program))
 
 

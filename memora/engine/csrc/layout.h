@@ -19,6 +19,7 @@
  *   ..       u64 snapshot words[n_snaps] (MM_SNAP_*), then u64 owners[n_snaps] = slot << 32 | slot generation,
  *            then u64 since[n_snaps] = monotonic clock when it was announced (coarse), MM_SINCE_CHECKPOINT
  *   ..       mm_reserve[n_snaps]
+ *   ..       u64 pins[n_snaps] (MM_PIN_*): extents that views of their owners need
  */
 #ifndef MEMORA_LAYOUT_H
 #define MEMORA_LAYOUT_H
@@ -270,7 +271,7 @@ typedef struct {
     uint32_t snaps_high;        /* snapshot words ever claimed are below */
     uint32_t slots_high;
     uint32_t reserves_high;     /* reservations that may be live are below; moves under the commit lock */
-    uint32_t pad;
+    uint32_t pins_high;         /* pins ever claimed are below */
 } mm_slots_head;
 
 /* State and generation change only under the attach lock; the rest is written by the owner. */
@@ -306,7 +307,7 @@ _Static_assert(sizeof(mm_reserve) == 32, "mm_reserve");
 #define MM_SNAP_ACTIVE 2ull
 #define MM_SNAP_REVOKED 3ull
 #define MM_SINCE_CHECKPOINT 0x8000000000000000ull   /* in since: a checkpoint's, revoked only when nothing else is left */
-#define MM_SLOTS_BYTES(n_slots, n_snaps) (4096 + (uint64_t)(n_slots) * sizeof(mm_slot) + (uint64_t)(n_snaps) * (24 + sizeof(mm_reserve)))
+#define MM_SLOTS_BYTES(n_slots, n_snaps) (4096 + (uint64_t)(n_slots) * sizeof(mm_slot) + (uint64_t)(n_snaps) * (32 + sizeof(mm_reserve)))
 
 /* hot.ticket */
 #define MM_TICKET_ENTRY 0xfffffull
@@ -314,6 +315,9 @@ _Static_assert(sizeof(mm_reserve) == 32, "mm_reserve");
 
 /* hot.lock_doing beside MM_OP_*: what is no change of one key. */
 enum { MM_DOING_TRANSACTION = 64, MM_DOING_GROW = 65, MM_DOING_COLLECT = 66, MM_DOING_TICKET = 67 };
+
+/* Pin: granule of the extent in bits 0..31, 0 = owned and idle; its owner in bits 32..61 as the commit lock names it. 0 = free. */
+#define MM_PIN_SHIFT 32
 
 /* What kernels return; faces turn it into exceptions (status.pyx). */
 enum { MM_OK = 0, MM_FOUND = 1, MM_ABSENT = 2, MM_EXISTS = 3, MM_MOVED = 4, MM_TOO_OLD = 5, MM_CONFLICT = 6, MM_NEED_FRAMES = 7,
@@ -343,7 +347,7 @@ typedef struct mm_map {
     uint32_t cap_units, cap_pages;
     uint32_t n_slots, n_snaps;
     mm_slot *slot;              /* table */
-    uint64_t *snap, *owner, *since;
+    uint64_t *snap, *owner, *since, *pin;
     mm_reserve *reserve;
     uint32_t me, me_gen;        /* my slot, its generation; me = UINT32_MAX: none */
     uint32_t fork_epoch;
@@ -366,6 +370,7 @@ typedef struct mm_map {
     uint64_t now_ns;            /* its wall clock */
     uint8_t *rec; uint64_t rec_n, rec_cap; uint32_t rec_ops;
     uint64_t *scan; uint32_t n_scan, cap_scan;  /* active snapshots seen by the collector */
+    uint32_t *pinned; uint32_t n_pinned, cap_pinned;    /* extents that pins name, sorted, as the collector saw them */
     void *reserved[4];
 } mm_map;
 

@@ -54,6 +54,12 @@ static inline void mm_fence_acq(void) { __atomic_thread_fence(__ATOMIC_ACQUIRE);
 static inline void mm_fence_rel(void) { __atomic_thread_fence(__ATOMIC_RELEASE); }
 /* Ask for a line that will be read soon; never faults, also outside the region. */
 static inline void mm_prefetch(const void *p) { __builtin_prefetch(p, 0, 3); }
+/* A whole page. With a size that it knows the compiler writes `rep movs`, which is slower than the library's copy. */
+static inline void mm_copy_page(void *to, const void *from) {
+    size_t n = 4096;
+    __asm__("" : "+r"(n));
+    memcpy(to, from, n);
+}
 static inline void mm_pause(void) {
 #if defined(__x86_64__)
     __builtin_ia32_pause();
