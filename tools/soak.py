@@ -402,7 +402,14 @@ class Soak:
             self.peak[key] = max(self.peak[key], stats[key])
         must(stats["bytes"] <= stats["max_bytes"], stats)
 
+    def go_on(self, until):
+        """Wake who was stopped and whose time is over."""
+        for index in [i for i, then in self.stopped.items() if then <= until]:
+            self.running[index].send_signal(signal.SIGCONT)
+            del self.stopped[index]
+
     def check(self):
+        self.go_on(float("inf"))            # one of them may hold the lock that the check waits for
         found = self.db.check()
         with memora.open(str(Path(self.folder, "soak.db")), max_bytes="64MB", timeout=TIMEOUT_S) as db:
             found += db.check()
@@ -413,9 +420,7 @@ class Soak:
 
     def disturb(self):
         now = time.monotonic()
-        for index in [i for i, until in self.stopped.items() if until <= now]:
-            self.running[index].send_signal(signal.SIGCONT)
-            del self.stopped[index]
+        self.go_on(now)
         kind = self.rng.random()
         index = self.rng.randrange(len(ROLES))
         if index in self.stopped:
@@ -448,6 +453,7 @@ class Soak:
         for process in self.running.values():
             process.kill()
             process.wait()
+        self.stopped.clear()
         self.kills += len(self.running)
         audit(self.db)
         self.check()
