@@ -12,11 +12,13 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t, int64_t
 from libc.string cimport memcpy
 from memora.engine.btree cimport find, value_bytes
 from memora.engine.codec cimport (Buf, buf_free, buf_init, buf_put, decode_key_object, decode_value_object, encode_key_object, encode_value_object,
-                                  key_prefix_end, whole_bytes)
-from memora.engine.commit cimport TreeRef, commit_one, read_roots
+                                  buf_reserve, key_prefix_end, whole_bytes)
+from memora.engine.commit cimport TreeRef, commit_delta, commit_one, read_roots
+from memora.engine.delta cimport DELTA_NUMBER, NUMBER_BYTES, number_argument
 from memora.engine.frames cimport Look, still_there, unregistered_ok
 from memora.engine.layout cimport *
 from memora.engine.many cimport expect_entry, expect_way
+from memora.engine.overlay cimport Delta
 from memora.engine.page cimport Entry, value_at
 from memora.engine.procs cimport fork_epoch
 from memora.engine.region cimport Region
@@ -40,6 +42,10 @@ cdef enum:
     TRIES = 16          # reads without an announced snapshot, before one is announced
 
 _ABSENT = object()
+
+cdef struct Addition:
+    Delta delta
+    uint8_t argument[NUMBER_BYTES]
 
 
 cdef class Space:
@@ -121,27 +127,26 @@ cdef class Space:
                 return default
             if st == MM_NO_TREE:
                 raise error(m, st, f"{self.name!r}")
-        return self.read_registered(k, kn, default)
+        return self._registered(PyBytes_FromStringAndSize(<const char *>k, kn), default)
 
     cdef void visit(self, const Look *look, uint32_t slot) noexcept:
         """Mark an entry of a bounded tree as used: one relaxed bit, written only when it is not set."""
         cdef mm_map *m = &self.region.m
         cdef uint64_t bit
-        if self.t.kind == MM_ROOT_BOUNDED:
+        if self.t.kind == MM_ROOT_BOUNDED and not m.read_only:
             bit = <uint64_t>1 << (slot & 63)
             if not mm_ld64r(&m.vis[look.pgno]) & bit:
                 mm_or64r(&m.vis[look.pgno], bit)
 
-    cdef object read_registered(self, const uint8_t *k, size_t kn, object default):
-        cdef Transaction t = Transaction(self.region, read_only=True)
-        cdef const uint8_t *v
-        cdef size_t n
-        try:
-            if t.c_get(self.t.tree, k, kn, &v, &n):
+    def _registered(self, bytes key, default):
+        """The same in a transaction: for a key whose page changes all the time."""
+        def work(Transaction t):
+            cdef const uint8_t *v
+            cdef size_t n
+            if t.c_get(self.t.tree, <const uint8_t *><char *>key, len(key), &v, &n):
                 return decode_value_object(v, n, self.pickle)
             return default
-        finally:
-            t.rollback()
+        return self.store.reading(work)
 
     def get(self, key, default=None):
         """The value of a key, or default."""
@@ -316,21 +321,21 @@ cdef class Space:
 
     def get_many(self, keys) -> dict:
         """The keys that are there, with their values, all at one commit."""
-        cdef Transaction t = self.transaction
         cdef list wanted = list(keys)
+        if self.transaction is None:
+            return self.store.reading(lambda t: self._get_many(t, wanted))
+        return self._get_many(self.transaction, wanted)
+
+    def _get_many(self, Transaction t, list wanted):
         cdef Buf b
         cdef Py_ssize_t at
         cdef dict out = {}
-        if t is None:
-            t = Transaction(self.region, read_only=True)
         buf_init(&b)
         try:
             for at in range(0, len(wanted), AHEAD):
                 self.get_some(t, wanted, at, min(at + AHEAD, len(wanted)), &b, out)
         finally:
             buf_free(&b)
-            if self.transaction is None:
-                t.rollback()
         return out
 
     cdef int get_some(self, Transaction t, list keys, Py_ssize_t at, Py_ssize_t end, Buf *b, dict out) except -1:
@@ -347,7 +352,7 @@ cdef class Space:
         cdef int st
         t.check()
         root = t.ref(tree).root
-        plain = t.read_only and not t.has_overlay and not t.ref(tree).hashed
+        plain = t.read_only and not t.has_overlay and not t.ref(tree).hashed and t.entry >= 0
         b.n = 0
         for i in range(n):
             encode_key_object(keys[at + i], b)
@@ -373,7 +378,8 @@ cdef class Space:
                 out[keys[at + i]] = decode_value_object(t.scratch, e.vn, self.pickle)
             elif st != MM_ABSENT and t.c_get(tree, k[i], kn, &v, &vn):
                 out[keys[at + i]] = decode_value_object(v, vn, self.pickle)
-        t.alive()                       # before any of it is handed out
+        if t.entry >= 0:
+            t.alive()                   # before any of it is handed out
         return 0
 
     def put_many(self, pairs, uint64_t expiry_ns=0):
@@ -387,15 +393,84 @@ cdef class Space:
         return self.atomically(lambda s: sum([s.delete(k) for k in keys]))
 
     def incr(self, key, by=1, initial=0):
-        """Add to a number and return the new value; an absent key counts as initial. TypeError: the value is no number."""
+        """Add to a number and return the new value; an absent key counts as initial. TypeError: the value is no number.
+
+        Outside a transaction it never conflicts. Inside one the number is read, so a commit that changes it meanwhile is a conflict;
+        bump() has none. An entry that expires keeps its time.
+        """
+        return self._incr(key, by, initial, 0)
+
+    def bump(self, key, by=1, initial=0):
+        """Add to a number without looking at it: in a transaction it is never in conflict with others that do the same. Returns None.
+
+        The commit adds, to what is there by then. An absent key counts as initial. TypeError: the value is no number.
+        """
+        self._bump(key, by, initial, 0)
+
+    def _incr(self, key, by, initial, uint64_t until):
+        """until: wall clock in ns at which an entry that this makes is gone, 0 = never."""
+        if self.transaction is None:
+            value = self.count(key, by, initial, until)
+            if value is not None:
+                return value
+
         def work(space):
-            value = space.get(key, initial)
+            value, expiry_ns = space._found(key) or (initial, until)
             if type(value) not in (int, float):
                 raise TypeError(f"{key!r} holds {type(value).__name__}, not a number")
             value += by
-            space.put(key, value)
+            space.put(key, value, expiry_ns)
             return value
         return self.atomically(work)
+
+    def _bump(self, key, by, initial, uint64_t until):
+        if self.transaction is None or self.count(key, by, initial, until) is None:
+            self._incr(key, by, initial, until)
+
+    def _found(self, key):
+        """(value, expiry in ns) in this transaction; None: absent."""
+        found = self.transaction.get_until(self.t.tree, codec.encode_key(key))
+        return (codec.decode_value(found[0], self.pickle), found[1]) if found else None
+
+    cdef object count(self, object key, object by, object initial, uint64_t until):
+        """Add by a delta; the new value, or True in a transaction. None: that cannot be done by a delta, and nothing was changed."""
+        cdef Addition a
+        cdef Buf k, v
+        cdef uint64_t commit = 0
+        if self.region.closed or self.region.epoch != fork_epoch():
+            self.region.use()
+        if not number_argument(by, initial, a.argument):
+            return None
+        k = self.key
+        v = self.value
+        buf_init(&self.key)
+        buf_init(&self.value)
+        k.n = 0
+        v.n = 0
+        try:
+            encode_key_object(key, &k)
+            if k.n > MM_KEY_MAX:
+                raise errors.DataError(f"a key of {k.n} bytes; the limit is {MM_KEY_MAX}")
+            if self.transaction is not None:
+                if self.transaction.c_delta(self.t.tree, k.p, k.n, DELTA_NUMBER, a.argument, NUMBER_BYTES, until):
+                    return None
+                return True
+            a.delta.before = NULL
+            a.delta.until = until
+            a.delta.kind = DELTA_NUMBER
+            a.delta.n = NUMBER_BYTES
+            if buf_reserve(&v, 16) < 0:
+                raise MemoryError("no private memory")
+            if commit_delta(self.region, &self.t, k.p, k.n, &a.delta, self.timeout_ns, &v, &commit):
+                return None
+            if self.region.after_commit is not None:
+                self.region.after_commit(commit)
+            return decode_value_object(v.p, v.n, False)
+        finally:
+            buf_free(&self.key)
+            buf_free(&self.value)
+            self.key = k
+            self.value = v
 
     # ---- scans
 
@@ -424,7 +499,7 @@ cdef class Space:
         if self.row.get("index") == "hash" and (low or high is not None or reverse):
             raise errors.NotSupportedError(f"{self.name!r} was created with index='hash' and has no order: no start, stop, prefix, reverse; "
                                            "a space with index='btree' has one")
-        return Scan(self.region, self.transaction, self.t.tree, self.pickle, low, high, reverse, limit, values)
+        return Scan(self.store, self.transaction, self.t.tree, self.pickle, low, high, reverse, limit, values)
 
     def __iter__(self):
         return self._scan(None, None, None, False, None, False)
@@ -434,22 +509,15 @@ cdef class Space:
 
     def __len__(self) -> int:
         """Exact, by counting: takes time in proportion to the space."""
-        cdef Transaction t = self.transaction
-        cdef Cursor c
-        cdef int more
-        cdef int64_t n = 0
-        if t is None:
-            t = Transaction(self.region, read_only=True)
-        try:
-            c = Cursor(t, self.t.tree)
-            more = c.c_first()
+        def work(Transaction t):
+            cdef Cursor c = Cursor(t, self.t.tree)
+            cdef int more = c.c_first()
+            cdef int64_t n = 0
             while more:
                 n += 1
                 more = c.c_next()
             return n
-        finally:
-            if self.transaction is None:
-                t.rollback()
+        return work(self.transaction) if self.transaction is not None else self.store.reading(work)
 
     def clear(self):
         """Remove every key, in commits of at most 1000."""
