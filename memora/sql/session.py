@@ -17,7 +17,7 @@ from collections import OrderedDict
 
 from ..engine.store import LOST_TRIES
 from ..errors import (
-    IntegrityError, NotSupportedError, OperationalError, ProgrammingError, SerializationError, SQLSyntaxError)
+    IntegrityError, NotSupportedError, OperationalError, ProgrammingError, SerializationError, SnapshotTooOld, SQLSyntaxError)
 from . import alter, ast, ddl, dml, pragmas
 from .catalog import Schema, fold
 from .compile import Compiler
@@ -151,10 +151,22 @@ class Session:
         if self.closed:
             raise ProgrammingError("Cannot operate on a closed session.")
         values = self._values(statement, params)
-        transaction = self._transaction
-        own = None
-        if transaction is None:
-            own = transaction = self.store.begin(read_only=True)
+        if self._transaction is not None:
+            return self._started(statement, values, self._transaction)
+        patience = self.store.patience
+        for left in range(patience - 1, -1, -1):
+            try:
+                own = self.store.begin(read_only=True)
+                result = self._started(statement, values, own, own)
+                if patience > 1:
+                    result.ready()          # whoever is overtaken before the first row begins again
+                return result
+            except SnapshotTooOld:
+                if not left:
+                    raise
+
+    def _started(self, statement, values, transaction, own=None):
+        """The result of a SELECT in a transaction; own: one that ends with it."""
         transaction.say(statement.what)
         try:
             program = self._program(statement, transaction)
@@ -231,6 +243,8 @@ class Session:
 
     def _write(self, statement, work):
         """Runs work(transaction) -> Result in the open transaction, or in one of its own, again after a conflict."""
+        if self.store.read_only:
+            raise OperationalError("attempt to write a readonly database")
         if self._transaction is not None:
             self._transaction.say(statement.what)
             return self._guarded(work)
@@ -450,12 +464,9 @@ class Session:
     # -- PRAGMA, EXPLAIN and the rest
 
     def _reading(self, function):
-        transaction = self._transaction or self.store.begin(read_only=True)
-        try:
+        def work(transaction):
             return function(Environment(self._current_schema(transaction), self.functions, self.virtual, self))
-        finally:
-            if transaction is not self._transaction:
-                transaction.rollback()
+        return work(self._transaction) if self._transaction is not None else self.store.reading(work)
 
     def _on_pragma(self, statement, node, values):
         columns, rows = self._reading(lambda environment: pragmas.run(self, environment, node))
@@ -540,6 +551,7 @@ class Session:
             raise ProgrammingError("this session works inside of a transaction that its owner ends")
         if self._transaction is not None:
             raise OperationalError("cannot start a transaction within a transaction")
+        self.store.hold()
         self._transaction = self.store.begin(immediate=mode in ("IMMEDIATE", "EXCLUSIVE"))
 
     def commit(self):
