@@ -19,7 +19,7 @@ from libc.string cimport memcmp, memcpy, memset
 from memora.engine.btree cimport value_bytes
 from memora.engine.codec cimport buf_free, whole_bytes
 from memora.engine.commit cimport commit_all, read_roots
-from memora.engine.delta cimport delta_once
+from memora.engine.delta cimport DELTA_RECORD, delta_once
 from memora.engine.extents cimport extent_bytes
 from memora.engine.frames cimport Look, page_at, still_there, unregistered_ok
 from memora.engine.layout cimport *
@@ -517,7 +517,7 @@ cdef class Transaction:
             while i > <uint32_t>self.marks[savepoint][0]:       # as in c_delete
                 i -= 1
                 n = self.o.undo[i].node
-                if n.op == MM_OP_INSERT or n.op == MM_OP_DELTA:
+                if n.op == MM_OP_INSERT or n.op == MM_OP_DELTA and n.delta.kind == DELTA_RECORD:     # that the row is there was told
                     observe(self, n.tree, n.key, n.kn)
             overlay_undo(&self.o, self.marks[savepoint][0], self.marks[savepoint][1])
             for i in range(self.n_ranges):
