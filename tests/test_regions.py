@@ -31,11 +31,11 @@ def leave(where, free):
 
 def test_full_tmpfs_refuses_a_region(tmpfs):
     where = tmpfs(8 << 20)
-    leave(where, 1 << 20)
+    leave(where, 2 << 20)
     with pytest.raises(errors.RegionFull, match=CONTAINER.format("create region: 8[0-9]{6} bytes")):
         memora.open("shm:full", region_dir=where)               # the log alone has 8 MB
     with pytest.raises(errors.RegionFull, match=CONTAINER.format("grow region: [0-9]+ bytes")):
-        memora.open("shm:full", region_dir=where, ring_bytes="512KB")
+        memora.open("shm:full", region_dir=where, ring_bytes="1MB")
     assert os.listdir(where) == ["ballast"]                     # nothing is left of either
     with memora.open("shm:full", region_dir=where, ring_bytes="64KB", max_bytes="700KB") as db:
         db.kv("k")["a"] = 1
