@@ -154,7 +154,7 @@ class _Twin:
 
 # ---------------------------------------------------------------------------------------------- spaces
 
-@_calls(KeySpace, "get", "put", "add", "delete", "get_many", "put_many", "delete_many", "incr", "pop", "popitem", "setdefault", "update",
+@_calls(KeySpace, "get", "put", "add", "delete", "get_many", "put_many", "delete_many", "incr", "bump", "pop", "popitem", "setdefault", "update",
         "clear")
 class AsyncKeySpace(_Twin):
     """The awaitable twin of KeySpace."""
@@ -167,7 +167,7 @@ class AsyncKeySpace(_Twin):
         return _slowly(iter(self.sync))
 
 
-@_calls(Cache, "get", "set", "add", "delete", "incr", "touch", "expires", "get_many", "set_many", "delete_many", "clear", "stats")
+@_calls(Cache, "get", "set", "add", "delete", "incr", "bump", "touch", "expires", "get_many", "set_many", "delete_many", "clear", "stats")
 class AsyncCache(_Twin):
     """The awaitable twin of Cache."""
 
