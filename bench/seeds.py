@@ -376,6 +376,16 @@ class Memora:
                 get(keys[i & 255])
         return run
 
+    def view(self, value):
+        keys = [b"view " + k for k in self.keys]
+        self.kv.put_many(dict.fromkeys(keys, value))
+        view = self.kv.view
+
+        def run(n):
+            for i in range(n):
+                view(keys[i & 255])
+        return run
+
     def put(self, value):
         put, keys = self.ready(value).kv.put, self.keys
 
@@ -422,6 +432,7 @@ def memora_ways(table, memora, block):
     record = bytes(WIDE)
     if table == "block":
         yield "memora get, 1 KiB", lambda: memora.get(block)
+        yield "memora view, 4 KiB", lambda: memora.view(4 * block)
         yield "memora put, 1 KiB", lambda: memora.put(block)
         yield "memora publish, 1 KiB", lambda: memora.publish(block)
     elif table == "record":

@@ -181,7 +181,7 @@ class _Twin:
 # ---------------------------------------------------------------------------------------------- spaces
 
 @_calls(KeySpace, "get", "get_many",
-        commits=("put", "add", "delete", "put_many", "delete_many", "incr", "pop", "popitem", "setdefault", "update", "clear"))
+        commits=("put", "add", "delete", "put_many", "delete_many", "incr", "bump", "pop", "popitem", "setdefault", "update", "clear"))
 class AsyncKeySpace(_Twin):
     """The awaitable twin of KeySpace."""
 
@@ -194,7 +194,7 @@ class AsyncKeySpace(_Twin):
 
 
 @_calls(Cache, "get", "expires", "get_many", "stats",
-        commits=("set", "add", "delete", "incr", "touch", "set_many", "delete_many", "clear"))
+        commits=("set", "add", "delete", "incr", "bump", "touch", "set_many", "delete_many", "clear"))
 class AsyncCache(_Twin):
     """The awaitable twin of Cache."""
 

@@ -254,6 +254,15 @@ class Database:
         """The number of the newest commit."""
         return self._store.stats()["commit"]
 
+    def huge_pages(self) -> int:
+        """Have the kernel gather what the region uses into pages of 2 MiB, now; returns the bytes that lie in such pages in this process.
+
+        Reads of a region beyond the processor's reach of small pages become a fifth faster. It copies all that memory once, and each process
+        asks for itself; what the region grows by later is not in them. 0: the kernel cannot (Linux before 6.1).
+        """
+        self._check()
+        return self._store.region.huge_pages()
+
     def stats(self) -> dict:
         """Numbers of the region: bytes, pages, the log, commits."""
         return self._store.stats()

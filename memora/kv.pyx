@@ -12,11 +12,13 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t, int64_t
 from libc.string cimport memcpy
 from memora.engine.btree cimport find, value_bytes
 from memora.engine.codec cimport (Buf, buf_free, buf_init, buf_put, decode_key_object, decode_value_object, encode_key_object, encode_value_object,
-                                  key_prefix_end, whole_bytes)
-from memora.engine.commit cimport TreeRef, commit_one, read_roots
+                                  buf_reserve, key_prefix_end, whole_bytes)
+from memora.engine.commit cimport TreeRef, commit_delta, commit_one, read_roots
+from memora.engine.delta cimport DELTA_NUMBER, NUMBER_BYTES, number_argument
 from memora.engine.frames cimport Look, still_there, unregistered_ok
 from memora.engine.layout cimport *
 from memora.engine.many cimport expect_entry, expect_way
+from memora.engine.overlay cimport Delta
 from memora.engine.page cimport Entry, value_at
 from memora.engine.procs cimport fork_epoch
 from memora.engine.region cimport Region
@@ -40,6 +42,10 @@ cdef enum:
     TRIES = 16          # reads without an announced snapshot, before one is announced
 
 _ABSENT = object()
+
+cdef struct Addition:
+    Delta delta
+    uint8_t argument[NUMBER_BYTES]
 
 
 cdef class Space:
@@ -387,15 +393,84 @@ cdef class Space:
         return self.atomically(lambda s: sum([s.delete(k) for k in keys]))
 
     def incr(self, key, by=1, initial=0):
-        """Add to a number and return the new value; an absent key counts as initial. TypeError: the value is no number."""
+        """Add to a number and return the new value; an absent key counts as initial. TypeError: the value is no number.
+
+        Outside a transaction it never conflicts. Inside one the number is read, so a commit that changes it meanwhile is a conflict;
+        bump() has none. An entry that expires keeps its time.
+        """
+        return self._incr(key, by, initial, 0)
+
+    def bump(self, key, by=1, initial=0):
+        """Add to a number without looking at it: in a transaction it is never in conflict with others that do the same. Returns None.
+
+        The commit adds, to what is there by then. An absent key counts as initial. TypeError: the value is no number.
+        """
+        self._bump(key, by, initial, 0)
+
+    def _incr(self, key, by, initial, uint64_t until):
+        """until: wall clock in ns at which an entry that this makes is gone, 0 = never."""
+        if self.transaction is None:
+            value = self.count(key, by, initial, until)
+            if value is not None:
+                return value
+
         def work(space):
-            value = space.get(key, initial)
+            value, expiry_ns = space._found(key) or (initial, until)
             if type(value) not in (int, float):
                 raise TypeError(f"{key!r} holds {type(value).__name__}, not a number")
             value += by
-            space.put(key, value)
+            space.put(key, value, expiry_ns)
             return value
         return self.atomically(work)
+
+    def _bump(self, key, by, initial, uint64_t until):
+        if self.transaction is None or self.count(key, by, initial, until) is None:
+            self._incr(key, by, initial, until)
+
+    def _found(self, key):
+        """(value, expiry in ns) in this transaction; None: absent."""
+        found = self.transaction.get_until(self.t.tree, codec.encode_key(key))
+        return (codec.decode_value(found[0], self.pickle), found[1]) if found else None
+
+    cdef object count(self, object key, object by, object initial, uint64_t until):
+        """Add by a delta; the new value, or True in a transaction. None: that cannot be done by a delta, and nothing was changed."""
+        cdef Addition a
+        cdef Buf k, v
+        cdef uint64_t commit = 0
+        if self.region.closed or self.region.epoch != fork_epoch():
+            self.region.use()
+        if not number_argument(by, initial, a.argument):
+            return None
+        k = self.key
+        v = self.value
+        buf_init(&self.key)
+        buf_init(&self.value)
+        k.n = 0
+        v.n = 0
+        try:
+            encode_key_object(key, &k)
+            if k.n > MM_KEY_MAX:
+                raise errors.DataError(f"a key of {k.n} bytes; the limit is {MM_KEY_MAX}")
+            if self.transaction is not None:
+                if self.transaction.c_delta(self.t.tree, k.p, k.n, DELTA_NUMBER, a.argument, NUMBER_BYTES, until):
+                    return None
+                return True
+            a.delta.before = NULL
+            a.delta.until = until
+            a.delta.kind = DELTA_NUMBER
+            a.delta.n = NUMBER_BYTES
+            if buf_reserve(&v, 16) < 0:
+                raise MemoryError("no private memory")
+            if commit_delta(self.region, &self.t, k.p, k.n, &a.delta, self.timeout_ns, &v, &commit):
+                return None
+            if self.region.after_commit is not None:
+                self.region.after_commit(commit)
+            return decode_value_object(v.p, v.n, False)
+        finally:
+            buf_free(&self.key)
+            buf_free(&self.value)
+            self.key = k
+            self.value = v
 
     # ---- scans
 

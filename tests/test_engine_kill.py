@@ -35,10 +35,10 @@ class World:
         self.store, self.again = store, stores.again
         self.directory = directory
         txn = store.begin()
-        self.trees = [txn.create_tree() for _ in range(3)]
+        self.trees = [txn.create_tree(), txn.create_tree(), txn.create_hash()]
         self.names = txn.create_tree()
         self.topic = txn.create_topic(8 << 10)
-        self.bounded = txn.create_bounded(32 << 10)
+        self.bounded = [txn.create_bounded(32 << 10), txn.create_bounded(32 << 10, hashed=True)]
         txn.commit()
         self.groups = {w: {} for w in range(workers)}       # worker -> group -> sequence number of what is in it
         self.private = dict.fromkeys(range(workers), 0)     # worker -> sequence number of its private tree
@@ -60,7 +60,7 @@ class World:
                 old = txn.get(self.names, private(worker))
                 if old is not None:
                     txn.drop_tree(json.loads(old)["tree"])
-                tree = txn.create_tree()
+                tree = txn.create_hash() if n % 2 else txn.create_tree()
                 for i in range(150):
                     txn.put(tree, b"%05d" % i, b"%d" % n * 12)
                 txn.put(tree, b"large", b"%d" % n * 3000)
@@ -73,7 +73,7 @@ class World:
                 if kind == "topic":
                     txn.publish(self.topic, b"%d %d" % (worker, n) + b"." * 500)
                 if kind == "wide":
-                    txn.put(self.bounded, b"%d/%d" % (worker, n), b"b" * 1500)
+                    txn.put(self.bounded[n % 2], b"%d/%d" % (worker, n), b"b" * 1500)
             return txn.commit()
         finally:
             txn.rollback()

@@ -162,9 +162,73 @@ def many_stores(scene):
     return change
 
 
-QUICK = [put, split_of_two_trees]
+def hash_index(scene, entries):
+    """A hash index beside the others, in the place of what a scene creates."""
+    txn = scene.store.begin()
+    scene.hash = txn.create_hash()
+    assert scene.hash in scene.trees
+    for key, value in entries:
+        txn.put(scene.hash, key, value)
+    txn.commit()
+
+
+def hash_put(scene):
+    hash_index(scene, [(b"%d" % i, b"v" * 60) for i in range(20)] + [(b"long" * 120, b"w")])
+
+    def change(txn):
+        txn.put(scene.hash, b"3", b"w" * 60)
+        txn.put(scene.hash, b"4", b"longer" * 20)
+        txn.put(scene.hash, b"new", b"n" * 60)
+        txn.put(scene.hash, b"long" * 120, b"B" * 3000)
+    return change
+
+
+def hash_split(scene):
+    hash_index(scene, [(b"%d" % i, b"v" * 60) for i in range(40)])
+
+    def change(txn):
+        for i in range(40, 90):
+            txn.put(scene.hash, b"%d" % i, b"s" * 60)
+    return change
+
+
+def hash_overflow(scene):
+    """Four entries a page: the chains of buckets that are not yet split grow, and are divided."""
+    hash_index(scene, [(b"%d" % i, b"v" * 900) for i in range(3)])
+
+    def change(txn):
+        for i in range(3, 24):
+            txn.put(scene.hash, b"%d" % i, b"o" * 900)
+    return change
+
+
+def hash_delete(scene):
+    hash_index(scene, [(b"%d" % i, b"v" * 900) for i in range(30)] + [(b"long" * 120, b"B" * 3000)])
+
+    def change(txn):
+        for i in range(27):
+            assert txn.delete(scene.hash, b"%d" % i)
+        assert txn.delete(scene.hash, b"long" * 120)
+    return change
+
+
+def hash_creation(scene):
+    def change(txn):
+        tree = txn.create_hash()
+        for i in range(30):
+            txn.put(tree, b"%d" % i, b"in the new index" * 20)
+        txn.drop_tree(scene.b)
+    return change
+
+
+def hash_drop(scene):
+    hash_index(scene, [(b"%d" % i, b"v" * 900) for i in range(20)] + [(b"long" * 120, b"B" * 3000)])
+    return lambda txn: txn.drop_tree(scene.hash)
+
+
+QUICK = [put, split_of_two_trees, hash_split]
 LONG = [deletes_that_merge, collection, log_trim, growth, large_value, collection_of_extents, publish_and_trim, eviction, creation_and_drop,
-        many_stores]
+        many_stores, hash_put, hash_overflow, hash_delete, hash_creation, hash_drop]
 
 
 def step(stores, spawn, scene_of, check_bad=True, **options):
@@ -214,6 +278,8 @@ class Plain:
     def create_tree(self):
         self.trees[self.created] = {}
         return self.created
+
+    create_hash = create_tree
 
     def drop_tree(self, tree):
         self.trees[tree] = None

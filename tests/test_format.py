@@ -12,7 +12,7 @@ from memora.engine import backing, checkpoint, identity, recovery
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "docs/format.md").read_text()
 HEADER = ROOT / "memora/engine/csrc/layout.h"
-PRIVATE = {"mm_buf", "mm_dirty", "mm_map"}
+PRIVATE = {"mm_buf", "mm_bytes", "mm_dirty", "mm_map"}
 LINE = re.compile(r"^    (\d+) +(\d+)  ?(\w+)\b", re.M)
 
 

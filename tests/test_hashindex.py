@@ -371,3 +371,18 @@ def test_the_feed_tells_of_it(db):
     del kv["a"]
     assert changes.get(0).changes == [Change("k", "insert", "a", 1, None)]
     assert changes.get(0).changes == [Change("k", "delete", "a", None, 1)]
+
+
+# ---------------------------------------------------------------- huge pages
+
+def test_huge_pages_change_nothing(shm):
+    """The mapping is moved under everybody's feet: what is there stays, in this process and in another one."""
+    with memora.open(shm, max_bytes="256MB") as db, memora.open(shm) as other:
+        kv = db.kv("k", index="hash")
+        kv.put_many([(i, b"%d" % i * 100) for i in range(30000)])
+        gathered = db.huge_pages()
+        assert gathered % (2 << 20) == 0 and gathered <= db.stats()["bytes"]
+        kv.put_many([(i, b"new") for i in range(0, 30000, 3)])
+        for view in (kv, other.kv("k")):
+            assert all(view[i] == (b"new" if i % 3 == 0 else b"%d" % i * 100) for i in range(30000))
+        assert db.check() == []

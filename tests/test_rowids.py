@@ -158,7 +158,9 @@ def insert_some(name, seed, n, out):
                 for _ in range(rng.choice([1, 1, 2, 30])):
                     if n:
                         a = tx.execute("INSERT INTO t (v) VALUES (?)", (seed,)).lastrowid
-                        os.write(out, struct.pack("<q", a))
+                        b = tx.execute("INSERT INTO a (v) VALUES (?)", (a,)).lastrowid
+                        j = tx.queue("q").put(a)
+                        os.write(out, struct.pack("<qqq", a, b, j))
                         n -= 1
 
 
@@ -166,10 +168,16 @@ def test_processes_insert_side_by_side_without_a_conflict(stores, spawn):
     name = "shm:" + stores().region.name
     with memora.open(name) as db:
         db.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, v)")
+        db.execute("CREATE TABLE a (id INTEGER PRIMARY KEY AUTOINCREMENT, v)")
+        db.execute("INSERT INTO a VALUES (5, 0)")
+        db.queue("q")
         children = [spawn(insert_some, name, i, 400) for i in range(4)]
-        taken = [i for child in children for i, in struct.iter_unpack("<q", child.out.read())]
+        taken = [row for child in children for row in struct.iter_unpack("<qqq", child.out.read())]
         assert [child.wait() for child in children] == [0] * 4              # a SerializationError would have ended one
-        assert sorted(taken) == ids(db) and len(set(taken)) == 1600
+        rows, counted, jobs = (sorted(column) for column in zip(*taken))
+        assert len(set(rows)) == 1600 and rows == ids(db)
+        assert counted == ids(db, "a")[1:] and db.execute("SELECT seq FROM sqlite_sequence").fetchall() == [(counted[-1],)]
+        assert len(set(jobs)) == 1600 and sorted(id for (id,) in db.execute("SELECT id FROM q")) == jobs
 
 
 def hold_numbers(name, out):
@@ -193,3 +201,39 @@ def test_a_dead_owners_numbers_come_back(stores, spawn):
         child.kill()
         memora.open(name).close()               # opening reaps
         assert db.execute("INSERT INTO t (v) VALUES (1)").lastrowid == 1
+
+
+def test_autoincrement_never_takes_a_number_that_was_used_and_deleted(db):
+    db.execute("CREATE TABLE t (id INTEGER PRIMARY KEY AUTOINCREMENT, v)")
+    db.execute("INSERT INTO t (v) VALUES (1), (2)")
+    tx = db.transaction()
+    assert db.execute("INSERT INTO t (v) VALUES (3)").lastrowid == 3
+    db.execute("DELETE FROM t WHERE id = 3")
+    assert tx.execute("INSERT INTO t (v) VALUES (4)").lastrowid == 4
+    other = db.transaction()
+    assert other.execute("INSERT INTO t (v) VALUES (5)").lastrowid == 6      # tx holds 4 and 5
+    other.commit()
+    db.execute("DELETE FROM t WHERE id = 6")
+    assert [tx.execute("INSERT INTO t (v) VALUES (6)").lastrowid for _ in range(2)] == [7, 8]
+    tx.commit()
+    assert ids(db) == [1, 2, 4, 7, 8] and db.execute("SELECT seq FROM sqlite_sequence").fetchall() == [(8,)]
+
+
+def test_job_ids(db):
+    queue = db.queue("q")
+    assert [queue.put(n) for n in range(3)] == [1, 2, 3]
+    with db.transaction() as tx:
+        assert tx.queue("q").put(3) == 4
+        with pytest.raises(KeyError), tx.savepoint():
+            assert tx.queue("q").put(4) == 5
+            raise KeyError
+        assert tx.queue("q").put(5) == 5
+        assert tx.queue("new").put(0) == 1 and tx.queue("new").put(0) == 2
+    one, two = db.transaction(), db.transaction()
+    assert (one.queue("q").put(6), two.queue("q").put(7), one.queue("q").put(8)) == (6, 7, 8)
+    two.commit()
+    one.rollback()
+    assert queue.put(9) == 8                # 6 was given and taken back, and stays unused
+    while (job := queue.claim(timeout=0)) is not None:
+        job.ack()
+    assert queue.put(10) == 9 and db.queue("new").put(0) == 3

@@ -18,7 +18,6 @@ from typing import Any
 
 from memora import errors
 from memora.durations import seconds
-from memora.engine.codec import decode_value, encode_key
 from memora.kv import Space
 
 POLICIES = ("clock",)
@@ -74,25 +73,20 @@ class Cache(Space):
 
     def incr(self, key, by: float = 1, initial: float = 0, ttl: float | str | None = None) -> float:
         """Add to a number and return the new value. An absent key counts as `initial` and lives for `ttl`; one that is there
-        keeps the time it has. TypeError: the value is no number."""
-        def work(cache):
-            value, until = cache._entry(key)
-            if value is _ABSENT:
-                value, until = initial, expiry(ttl, self._ttl)
-            if type(value) not in (int, float):
-                raise TypeError(f"{key!r} holds {type(value).__name__}, not a number")
-            value += by
-            cache.put(key, value, until)
-            return value
-        return self.atomically(work)
+        keeps the time it has. TypeError: the value is no number. Outside a transaction it never conflicts."""
+        return self._incr(key, by, initial, expiry(ttl, self._ttl))
+
+    def bump(self, key, by: float = 1, initial: float = 0, ttl: float | str | None = None):
+        """The same without looking at the number, which is not returned: in a transaction, never in conflict with others that do the same."""
+        self._bump(key, by, initial, expiry(ttl, self._ttl))
 
     def touch(self, key, ttl: float | str | None = None) -> bool:
         """Give an entry a new time to live, from now on. False: the key is absent."""
         def work(cache):
-            value, _ = cache._entry(key)
-            if value is not _ABSENT:
-                cache.put(key, value, expiry(ttl, self._ttl))
-            return value is not _ABSENT
+            found = cache._found(key)
+            if found is not None:
+                cache.put(key, found[0], expiry(ttl, self._ttl))
+            return found is not None
         return self.atomically(work)
 
     def get_or_set(self, key, value: Any | Callable[[], Any], ttl: float | str | None = None) -> Any:
@@ -114,15 +108,11 @@ class Cache(Space):
 
     def expires(self, key) -> float | None:
         """When an entry expires, in seconds since the epoch, or None: never. KeyError: the key is absent."""
-        value, until = self.atomically(lambda cache: cache._entry(key))
-        if value is _ABSENT:
+        found = self.atomically(lambda cache: cache._found(key))
+        if found is None:
             raise KeyError(key)
+        _, until = found
         return until / 1e9 if until else None
-
-    def _entry(self, key):
-        """(value, expiry in ns) in this transaction, or (_ABSENT, 0)."""
-        found = self.transaction.get_until(self.row["tree"], encode_key(key))
-        return (decode_value(found[0]), found[1]) if found else (_ABSENT, 0)
 
     def stats(self) -> dict:
         """{"entries", "bytes", "max_bytes", "evicted"}: as committed by now; expired entries count until they are removed.

@@ -1,5 +1,7 @@
 from libc.stdint cimport uint8_t, uint64_t
 
+cdef uint64_t gather(uint8_t *p, uint64_t n) noexcept nogil
+
 cdef class Backing:
     cdef public object directory
     cdef void *map(self, size_t size, bint writable) except NULL

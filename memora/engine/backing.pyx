@@ -9,7 +9,7 @@ INVARIANTS  (1) Memory is allocated before it is touched, so that a tmpfs withou
 FORK        A child has the mapping. A program may close all descriptors that it does not know (daemons do): fd() notices and opens anew.
 """
 from libc.stdint cimport uint8_t, uint64_t
-from posix.mman cimport MAP_FAILED, MAP_SHARED, PROT_READ, PROT_WRITE, madvise, mmap
+from posix.mman cimport MAP_ANONYMOUS, MAP_FAILED, MAP_FIXED, MAP_PRIVATE, MAP_SHARED, PROT_NONE, PROT_READ, PROT_WRITE, madvise, mmap, munmap
 from posix.types cimport gid_t, mode_t, uid_t
 from memora.engine.sync cimport mm_add32
 
@@ -23,6 +23,20 @@ from memora import errors
 
 cdef extern from "<sys/mman.h>" nogil:
     int MAP_NORESERVE
+
+cdef enum:
+    HUGE = 2 << 20
+    MADV_COLLAPSE = 25          # Linux 6.1; headers may be older
+
+
+cdef uint64_t gather(uint8_t *p, uint64_t n) noexcept nogil:
+    """Have the whole 2 MiB pieces among n mapped bytes copied into huge pages; how many bytes that are."""
+    cdef uint64_t done = 0, skip = -<uint64_t>p & (HUGE - 1)
+    while skip + HUGE <= n:
+        if madvise(p + skip, HUGE, MADV_COLLAPSE) == 0:
+            done += HUGE
+        skip += HUGE
+    return done
 
 cdef extern from "<sys/shm.h>" nogil:
     ctypedef int key_t
@@ -122,7 +136,25 @@ cdef class File(Backing):
         return room.f_blocks * room.f_frsize or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
     cdef void *map(self, size_t size, bint writable) except NULL:
-        cdef void *p = mmap(NULL, size, PROT_READ | PROT_WRITE if writable else PROT_READ, MAP_SHARED | MAP_NORESERVE, self.fd(), 0)
+        cdef int prot = PROT_READ | PROT_WRITE if writable else PROT_READ, flags = MAP_SHARED | MAP_NORESERVE, fd = self.fd()
+        cdef size_t whole = size + HUGE, before
+        cdef uint8_t *at
+        cdef void *p
+        if size < HUGE:
+            p = mmap(NULL, size, prot, flags, fd, 0)
+        else:                           # at a place where the kernel can use huge pages
+            p = mmap(NULL, whole, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
+            if p != MAP_FAILED:
+                at = <uint8_t *>p
+                before = -<size_t>at & (HUGE - 1)
+                p = mmap(at + before, size, prot, flags | MAP_FIXED, fd, 0)
+                if p == MAP_FAILED:
+                    munmap(at, whole)
+                else:
+                    if before:
+                        munmap(at, before)
+                    size = (size + 4095) & ~<size_t>4095
+                    munmap(at + before + size, whole - before - size)
         if p == MAP_FAILED:
             raise errors.RegionError(f"cannot map {size} bytes of {self.where!r}: address space is limited; give a smaller max_bytes")
         return p

@@ -1,13 +1,15 @@
 from libc.stdint cimport uint8_t, uint32_t, uint64_t, int64_t
 from memora.engine.btree cimport Path
+from memora.engine.codec cimport Buf
 from memora.engine.layout cimport mm_control, mm_map
-from memora.engine.overlay cimport Action
+from memora.engine.overlay cimport Action, Delta
 from memora.engine.readset cimport Intent, TreeRef
 from memora.engine.region cimport Region
 
 cdef int read_roots(mm_map *m, uint64_t s, uint32_t tree, TreeRef *out) noexcept nogil
 cdef int commit_one(Region r, const TreeRef *t, uint8_t op, const uint8_t *k, size_t kn, const uint8_t *v, uint64_t vn,
                     uint64_t expiry, uint64_t timeout_ns, uint64_t *commit) except -1
+cdef int commit_delta(Region r, const TreeRef *t, const uint8_t *k, size_t kn, Delta *d, uint64_t timeout_ns, Buf *result, uint64_t *commit) except -1
 cdef int commit_all(Region r, const Intent *w, uint64_t timeout_ns, uint64_t *commit, uint64_t ticket) except -1
 cdef int flush_log(Region r) except -1
 

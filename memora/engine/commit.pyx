@@ -11,7 +11,8 @@ STEPS       1 take the lock (roll forward what a dead owner sealed)      killed:
             Anything that goes wrong in 3 to 5 (no frame, a key that exists, ...) drops the buffer: nothing happened. Lack of space
             is mended outside the lock (grow) and the commit starts again.
 INVARIANTS  (1) Between lock and unlock: no Python object, no call that needs the GIL, nothing that raises.
-            (2) Applying only puts and removes encoded bytes; MM_OP_INSERT of a key that is there is a conflict.
+            (2) Applying only puts and removes encoded bytes, and evaluates deltas (delta.pyx); MM_OP_INSERT of a key that is there is a
+                conflict, and so is a delta of a value that its kernel does not know.
 BOUNDED     A tree with mm_control keeps its bytes under max_bytes in every commit: entries are evicted in key order from the hand on,
             passing over those whose visited bit is set and clearing it (a CLOCK over the leaves).
 SOURCE      Corbato, A Paging Experiment with the Multics System (1968), for the clock.
@@ -20,13 +21,15 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 from memora.engine.budget cimport keep_budget
 from memora.engine.btree cimport Path, delete_at, find, locate, put_at, value_bytes
+from memora.engine.codec cimport Buf
+from memora.engine.delta cimport delta_apply
 from memora.engine.descriptor cimport begin, get32, get64, put32, put64, roll_forward, seal
 from memora.engine.extents cimport collect_extents, extent_bytes, new_extent, retire_extent
 from memora.engine.frames cimport Look, collect, current, finish, new_page, still_there
 from memora.engine.growth cimport grow_for
 from memora.engine.hashindex cimport hash_create, hash_hand, hash_hand_next, hash_key
 from memora.engine.layout cimport *
-from memora.engine.overlay cimport Action, Node, Overlay, overlay_first
+from memora.engine.overlay cimport Action, Delta, Node, Overlay, overlay_first
 from memora.engine.page cimport Entry, entry_at, value_at
 from memora.engine.procs cimport lock_release, release_dead_snapshots, revoke_oldest
 from memora.engine.readset cimport Intent, TreeRef, validate
@@ -124,13 +127,15 @@ cdef int apply_delete(mm_map *m, const TreeRef *t, Path *path, const uint8_t *k,
 
 cdef int apply_op(mm_map *m, const TreeRef *t, uint8_t op, const uint8_t *k, size_t kn, const uint8_t *v, uint64_t vn, uint64_t expiry,
                   int *had) noexcept nogil:
-    """One change of one key. had: the key was there (and had not expired)."""
+    """One change of one key. had: the key was there (and had not expired). MM_OP_DELTA: v is the last Delta of its chain."""
     cdef Path path
     cdef Entry e
     cdef const uint8_t *old = NULL
     cdef uint64_t oldn = 0
     cdef int st = tree_locate(m, t, k, kn, &path)
     cdef int dead = 0
+    cdef Delta *first
+    cdef Delta *last
     had[0] = 0
     if st:
         return st
@@ -147,6 +152,18 @@ cdef int apply_op(mm_map *m, const TreeRef *t, uint8_t op, const uint8_t *k, siz
         return apply_delete(m, t, &path, k, kn, MM_OP_EXPIRE if dead else MM_OP_DELETE)
     if op == MM_OP_INSERT and had[0]:
         return MM_EXISTS
+    if op == MM_OP_DELTA:
+        last = first = <Delta *>v
+        while first.before != NULL:
+            first = first.before
+        expiry = e.expiry if had[0] else first.until
+        v = old
+        vn = oldn
+        st = delta_apply(m, last, had[0], &v, &vn)
+        if st:
+            return st
+        if vn > 0x7fffffff:
+            return MM_CONFLICT
     if t.control:
         st = account(m, t, <int64_t>(kn + vn + ENTRY_COST) - (<int64_t>(kn + oldn + ENTRY_COST) if path.found else 0), 0 if path.found else 1)
         if st:
@@ -631,6 +648,30 @@ cdef int commit_one(Region r, const TreeRef *t, uint8_t op, const uint8_t *k, si
         relieve(r, st, need, "commit", -1)
 
 
+cdef int commit_delta(Region r, const TreeRef *t, const uint8_t *k, size_t kn, Delta *d, uint64_t timeout_ns, Buf *result, uint64_t *commit) except -1:
+    """A commit of one delta; appends the new value to `result`, which has the room. MM_OK; MM_CONFLICT: its kernel does not know the old value."""
+    cdef mm_map *m = &r.m
+    cdef int st, had = 0
+    cdef uint64_t need
+    while True:
+        take_lock(r, timeout_ns)
+        if mm_ld64r(&m.hot.ticket):
+            wait_ticket(r, timeout_ns, 0, 0)
+        st = build_one(m, t, MM_OP_DELTA, k, kn, <const uint8_t *>d, 0, 0, &had)
+        if st == MM_OK and m.work[0].n <= result.cap - result.n:
+            memcpy(result.p + result.n, m.work[0].p, m.work[0].n)
+            result.n += m.work[0].n
+        commit[0] = m.hot.commit_seq
+        need = m.need
+        lock_release(m)
+        if st == MM_OK:
+            wake(m)
+            return MM_OK
+        if st == MM_CONFLICT:
+            return st
+        relieve(r, st, need, "commit", -1)
+
+
 cdef TreeRef *ref_of(TreeRef *refs, uint32_t n, uint32_t tree) noexcept nogil:
     cdef uint32_t i
     for i in range(n):
@@ -698,7 +739,7 @@ cdef int build_all(mm_map *m, const Intent *w) noexcept nogil:
                     m.corrupt_page = n.tree
                     m.corrupt_what = b"a written tree was not looked up"
                     return MM_CORRUPT
-            st = apply_op(m, t, n.op, n.key, n.kn, n.val, n.vn, n.expiry, &had)
+            st = apply_op(m, t, n.op, n.key, n.kn, <const uint8_t *>n.delta if n.op == MM_OP_DELTA else n.val, n.vn, n.expiry, &had)
             if st == MM_EXISTS:
                 st = MM_CONFLICT            # it was absent at S: running again tells the true story
             if st == MM_OK:

@@ -46,7 +46,7 @@ cdef class Cursor:
     cdef int of_hash(self) except -1
     cdef int ordered(self) except -1
     cdef int settle(self, int d) except -1
-    cdef void take_node(self, Node *n) noexcept
+    cdef int take_node(self, Node *n) except -1
     cdef int take_base(self) except -1
     cdef void overlay_begins(self) noexcept
     cdef int hash_first(self) except -1

@@ -21,7 +21,7 @@ from memora.engine.readset cimport (SEEN_FROM_FENCE, SEEN_FROM_KEY, SEEN_TO_FENC
                                     read_range)
 from memora.engine.status cimport error
 from memora.engine.sync cimport *
-from memora.engine.transaction cimport Transaction
+from memora.engine.transaction cimport Transaction, looked_at
 from memora.engine.tree cimport TreeRef, tree_find
 
 from memora import errors
@@ -236,13 +236,16 @@ cdef class Cursor:
 
     # ---- both sides
 
-    cdef void take_node(self, Node *n) noexcept:
+    cdef int take_node(self, Node *n) except -1:
+        if n.op == MM_OP_DELTA:
+            looked_at(self.transaction, n)
         self.from_node = 1
         self.kp = n.key
         self.kn = n.kn
         self.vp = n.val
         self.vn = n.vn
         self.expiry = n.expiry
+        return 0
 
     cdef int settle(self, int d) except -1:
         """Make the nearer of the two positions the current entry, passing over what is deleted or expired. 1, or 0 at the end."""

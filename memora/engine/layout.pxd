@@ -74,6 +74,7 @@ cdef extern from "csrc/layout.h" nogil:
         MM_OP_EVICT
         MM_OP_EXPIRE
         MM_OP_INSERT
+        MM_OP_DELTA
     enum:
         MM_DOING_TRANSACTION
         MM_DOING_GROW
@@ -303,6 +304,9 @@ cdef extern from "csrc/layout.h" nogil:
         uint32_t failed
     ctypedef struct mm_dirty:
         uint32_t pgno, frame, old
+    ctypedef struct mm_bytes:
+        uint8_t *p
+        size_t n, cap
     ctypedef struct mm_map:
         uint8_t *base
         uint8_t *slots
@@ -348,9 +352,9 @@ cdef extern from "csrc/layout.h" nogil:
         uint64_t viewed_granules
         uint64_t *scan
         uint32_t n_scan, cap_scan
+        mm_bytes work[2]
         uint32_t *pinned
         uint32_t n_pinned, cap_pinned
-        void *reserved[4]
     mm_frame *mm_frame_at(const mm_map *, uint32_t) noexcept
     mm_extent *mm_extent_at(const mm_map *, uint32_t) noexcept
     uint64_t mm_off(const mm_map *, const void *) noexcept

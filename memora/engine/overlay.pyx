@@ -168,6 +168,7 @@ cdef int overlay_set(Overlay *o, uint32_t tree, const uint8_t *k, size_t kn, uin
         n.vn = 0
         n.expiry = 0
         n.val = NULL
+        n.delta = NULL
         n.prev = way[0]
         if way[0].next[0] != NULL:
             way[0].next[0].prev = n
@@ -182,10 +183,32 @@ cdef int overlay_set(Overlay *o, uint32_t tree, const uint8_t *k, size_t kn, uin
     u.vn = n.vn
     u.expiry = n.expiry
     u.val = n.val
+    u.delta = n.delta
     n.op = op
     n.vn = vn
     n.expiry = expiry
     n.val = val
+    n.delta = NULL
+    return MM_OK
+
+
+cdef int overlay_delta(Overlay *o, uint32_t tree, const uint8_t *k, size_t kn, const uint8_t *v, size_t vn, uint64_t expiry, uint64_t until,
+                       uint8_t kind, const uint8_t *argument, uint32_t n) noexcept nogil:
+    """Add to a key's chain of deltas; v: the value that the transaction sees from now on."""
+    cdef Node *node = overlay_find(o, tree, k, kn)
+    cdef Delta *before = node.delta if node != NULL and node.op == MM_OP_DELTA else NULL
+    cdef Delta *d = <Delta *>arena(o, sizeof(Delta) + n)
+    if d == NULL or overlay_set(o, tree, k, kn, MM_OP_DELTA, v, vn, expiry):
+        return MM_NOMEM
+    d.before = before
+    d.after = NULL
+    d.until = until
+    d.kind = kind
+    d.n = n
+    memcpy(d + 1, argument, n)
+    if node == NULL:
+        node = overlay_find(o, tree, k, kn)
+    node.delta = d
     return MM_OK
 
 
@@ -222,4 +245,5 @@ cdef void overlay_undo(Overlay *o, uint32_t undo, uint32_t action) noexcept nogi
         u.node.vn = u.vn
         u.node.expiry = u.expiry
         u.node.val = u.val
+        u.node.delta = u.delta
     o.n_action = action

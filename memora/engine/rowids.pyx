@@ -17,11 +17,14 @@ CRASH       Killed at any step: the range is dead with its owner's snapshot word
 """
 from libc.stdint cimport INT64_MIN, uint8_t, uint32_t, uint64_t, int64_t
 from libc.stdlib cimport realloc
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from memora.engine.btree cimport find, value_bytes
 from memora.engine.cursor cimport Cursor
+from memora.engine.delta cimport DELTA_LARGEST
 from memora.engine.frames cimport Look, page_at
 from memora.engine.layout cimport *
 from memora.engine.overlay cimport Node, Overlay, overlay_find, overlay_top
-from memora.engine.page cimport Entry, child_at, entry_at
+from memora.engine.page cimport Entry, child_at, entry_at, value_at
 from memora.engine.procs cimport lock_release
 from memora.engine.readset cimport ReadMark, read_back, read_mark
 from memora.engine.region cimport take_lock
@@ -97,6 +100,23 @@ cdef int in_use(mm_map *m, uint64_t s, uint32_t root, uint32_t tree, const Overl
         if at == now:
             return MM_OK
         at = now
+
+
+cdef int counted(mm_map *m, uint32_t root, uint32_t tree, const uint8_t *k, size_t kn, uint64_t *used) noexcept nogil:
+    """Raise used to the counter that the newest commit has under a key. MM_OK, MM_CORRUPT."""
+    cdef Look look
+    cdef Entry e
+    cdef const uint8_t *v
+    cdef uint64_t vn = 0
+    cdef uint32_t slot
+    cdef int st = find(m, m.hot.commit_seq, root, tree, k, kn, &look, &slot)
+    if st != MM_FOUND:
+        return MM_OK if st == MM_ABSENT else MM_CORRUPT
+    if value_at(look.page, slot, &e) or value_bytes(m, &e, &v, &vn) or vn != 8:
+        return MM_CORRUPT
+    if number_of(v) > used[0]:
+        used[0] = number_of(v)
+    return MM_OK
 
 
 cdef int hold(mm_map *m, Range *r, uint32_t entry, uint64_t word, uint64_t used) noexcept nogil:
@@ -247,6 +267,64 @@ cpdef int64_t next_rowid(Transaction t, uint32_t tree, int64_t least=INT64_MIN) 
     r.next = n + 1
     r.dirty = n == ROWID_MAX
     return <int64_t>(n ^ ZERO)
+
+
+def next_number(Transaction t not None, uint32_t tree, bytes key not None) -> int:
+    """The next number of the counter under a key: 8 bytes big-endian, the largest one given. From 1 on; one counter a tree."""
+    cdef const uint8_t *k = <const uint8_t *>PyBytes_AS_STRING(key)
+    cdef size_t kn = PyBytes_GET_SIZE(key)
+    cdef uint8_t largest[8]
+    cdef Range *r
+    cdef Node *node
+    cdef uint64_t n, used = 0
+    cdef uint32_t root
+    cdef int st = MM_OK
+    t.writable()
+    r = range_of(t, tree)
+    if r.dirty or r.next > r.last:
+        root = t.ref(tree).root
+        node = overlay_find(&t.o, tree, k, kn)
+        if not r.dirty:
+            used = r.next - 1
+        elif node != NULL and node.op and node.op != MM_OP_DELETE and node.vn == 8:
+            used = number_of(node.val)
+        if root == 0:                       # nobody else can see the tree
+            r.next = used + 1
+            r.last = ROWID_MAX
+        else:
+            take_lock(t.region, t.timeout_ns)
+            st = counted(t.m, root, tree, k, kn, &used)
+            if st == MM_OK:
+                st = hold(t.m, r, <uint32_t>t.entry, t.word, used)
+            lock_release(t.m)
+            t.reservations += 1
+    n = r.next
+    key_of(n, largest)
+    if st or t.c_delta(tree, k, kn, DELTA_LARGEST, largest, 8, 0):
+        raise errors.CorruptionError(f"tree {tree}: the counter {key!r} is no number of 8 bytes, or used up")
+    r.next = n + 1
+    r.dirty = 0
+    return n
+
+
+def newest(Transaction t not None, uint32_t tree, bytes key not None):
+    """What the newest commit has under a key, or None; or what this transaction has put there. It is not read: nothing is validated."""
+    cdef Node *node
+    cdef Transaction now
+    cdef ReadMark before = read_mark(&t.reads)
+    t.check()
+    node = overlay_find(&t.o, tree, <const uint8_t *>PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key)) if t.has_overlay else NULL
+    if node != NULL and node.op and node.op != MM_OP_DELTA:
+        value = t.get(tree, key)
+        read_back(&t.reads, before)
+        return value
+    if t.ref(tree).root == 0:
+        return None
+    now = Transaction(t.region, read_only=True)
+    try:
+        return now.get(tree, key)
+    finally:
+        now.rollback()
 
 
 cdef int64_t another_rowid(Transaction t, uint32_t tree) except? -1:

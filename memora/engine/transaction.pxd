@@ -1,4 +1,5 @@
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int32_t, int64_t
+from memora.engine.codec cimport Buf
 from memora.engine.frames cimport Look
 from memora.engine.layout cimport mm_map
 from memora.engine.overlay cimport Node, Overlay
@@ -35,6 +36,7 @@ cdef class Transaction:
     cdef uint32_t n_refs, cap_refs, last_ref
     cdef uint8_t *scratch
     cdef uint64_t cap_scratch
+    cdef Buf work               # result of a delta
     cdef list marks
     cdef public uint64_t timeout_ns
     cdef uint64_t ticket        # the one it took, 0 = none; it may be lost by now
@@ -62,6 +64,7 @@ cdef class Transaction:
     cdef int c_put(self, uint32_t tree, const uint8_t *k, size_t kn, const uint8_t *v, size_t vn) except -1
     cdef int c_insert(self, uint32_t tree, const uint8_t *k, size_t kn, const uint8_t *v, size_t vn) except -1
     cdef int c_insert_until(self, uint32_t tree, const uint8_t *k, size_t kn, const uint8_t *v, size_t vn, uint64_t expiry) except -1
+    cdef int c_delta(self, uint32_t tree, const uint8_t *k, size_t kn, uint8_t kind, const uint8_t *argument, uint32_t n, uint64_t until) except -1
     cdef int c_delete(self, uint32_t tree, const uint8_t *k, size_t kn) except -1
     cpdef uint32_t create_tree(self) except 0
     cdef uint32_t create(self, uint32_t kind, const uint8_t *control, size_t n) except 0
@@ -70,4 +73,5 @@ cdef class Transaction:
     cpdef rollback_to(self, int savepoint)
 
 
+cdef int looked_at(Transaction t, Node *n) except -1
 cdef int observe(Transaction t, uint32_t tree, const uint8_t *k, size_t kn) except -1

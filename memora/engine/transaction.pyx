@@ -14,12 +14,13 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int32_t, int64_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memset
 from memora.engine.btree cimport value_bytes
-from memora.engine.codec cimport whole_bytes
+from memora.engine.codec cimport buf_free, whole_bytes
 from memora.engine.commit cimport commit_all, read_roots
+from memora.engine.delta cimport delta_once
 from memora.engine.extents cimport extent_bytes
 from memora.engine.frames cimport Look, page_at, still_there
 from memora.engine.layout cimport *
-from memora.engine.overlay cimport (Node, Overlay, overlay_act, overlay_below, overlay_ceil, overlay_find, overlay_free, overlay_init,
+from memora.engine.overlay cimport (Node, Overlay, overlay_act, overlay_below, overlay_ceil, overlay_delta, overlay_find, overlay_free, overlay_init,
                                     overlay_set, overlay_top, overlay_undo)
 from memora.engine.page cimport Entry, child_at, entry_at, search, value_at
 from memora.engine.procs cimport announce, announced, fork_epoch, lock_release, ticket_release, withdraw
@@ -81,6 +82,7 @@ cdef class Transaction:
         free(self.refs)
         free(self.ranges)
         free(self.scratch)
+        buf_free(&self.work)
 
     # ---- state
 
@@ -178,6 +180,8 @@ cdef class Transaction:
             if n != NULL and n.op:
                 if n.op == MM_OP_DELETE or self.expired(n.expiry):
                     return 0
+                if n.op == MM_OP_DELTA:
+                    looked_at(self, n)
                 v[0] = n.val
                 vn[0] = n.vn
                 expiry[0] = n.expiry
@@ -309,6 +313,8 @@ cdef class Transaction:
         n = overlay_find(&self.o, tree, k, kn)
         if n != NULL and n.op:
             if n.op != MM_OP_DELETE and not self.expired(n.expiry):
+                if n.op == MM_OP_DELTA:
+                    looked_at(self, n)
                 return 0
             self.c_write(tree, MM_OP_PUT, k, kn, v, vn, expiry)
             return 1
@@ -317,6 +323,50 @@ cdef class Transaction:
         read_back(&self.reads, before)      # the commit itself checks that the key is absent: the leaf may change
         self.c_write(tree, MM_OP_INSERT, k, kn, v, vn, expiry)
         return 1
+
+    cdef int c_delta(self, uint32_t tree, const uint8_t *k, size_t kn, uint8_t kind, const uint8_t *argument, uint32_t n, uint64_t until) except -1:
+        """Change a value by a delta, which the commit evaluates: the value at S is not in the read set. until: expiry of a new entry.
+
+        MM_OK; MM_CONFLICT: the kernel does not know this value, nothing was changed: read and write it.
+        """
+        cdef Node *node
+        cdef const uint8_t *v = NULL
+        cdef size_t vn = 0
+        cdef uint64_t expiry = until
+        cdef int found, st
+        cdef uint8_t op = 0
+        cdef ReadMark before = read_mark(&self.reads)
+        self.writable()
+        node = overlay_find(&self.o, tree, k, kn)
+        if node != NULL and node.op:
+            op = node.op
+            found = op != MM_OP_DELETE and not self.expired(node.expiry)
+            if op == MM_OP_DELTA and (node.delta.kind != kind or not found):
+                return MM_CONFLICT
+            if found:
+                v = node.val
+                vn = node.vn
+                expiry = node.expiry
+        else:
+            found = self.c_get_expiry(tree, k, kn, &v, &vn, &expiry)
+            read_back(&self.reads, before)          # the kernel looks at the value again when the commit is applied
+            if not found:
+                expiry = until
+        st = delta_once(kind, v, vn, found, argument, n, &self.work)
+        if st == MM_NOMEM:
+            raise MemoryError("transaction: no private memory")
+        if st:
+            return st
+        if op and op != MM_OP_DELTA:
+            self.c_write(tree, MM_OP_INSERT if op == MM_OP_INSERT else MM_OP_PUT, k, kn, self.work.p, self.work.n, expiry)
+            return MM_OK
+        if kn > MM_KEY_MAX:
+            raise errors.DataError(f"a key of {kn} bytes; the limit is {MM_KEY_MAX}")
+        self.ref(tree)
+        if overlay_delta(&self.o, tree, k, kn, self.work.p, self.work.n, expiry, until, kind, argument, n):
+            raise MemoryError("transaction: no private memory")
+        self.writes += 1
+        return MM_OK
 
     cdef int c_delete(self, uint32_t tree, const uint8_t *k, size_t kn) except -1:
         """1: removed; 0: it was absent."""
@@ -442,7 +492,7 @@ cdef class Transaction:
             while i > <uint32_t>self.marks[savepoint][0]:       # as in c_delete
                 i -= 1
                 n = self.o.undo[i].node
-                if n.op == MM_OP_INSERT:
+                if n.op == MM_OP_INSERT or n.op == MM_OP_DELTA:
                     observe(self, n.tree, n.key, n.kn)
             overlay_undo(&self.o, self.marks[savepoint][0], self.marks[savepoint][1])
             for i in range(self.n_ranges):
@@ -637,6 +687,15 @@ cdef int observe(Transaction t, uint32_t tree, const uint8_t *k, size_t kn) exce
             return t.saw(st, &look, slot, k, kn)
         t.alive()
     raise error(t.m, MM_MOVED, "reading")
+
+
+cdef int looked_at(Transaction t, Node *n) except -1:
+    """A key with deltas is read: what it shows is what they make of the value at S, so that has to hold, or else it is a plain write."""
+    if not t.snapshot_isolation:
+        return observe(t, n.tree, n.key, n.kn)
+    if overlay_set(&t.o, n.tree, n.key, n.kn, MM_OP_PUT, n.val, n.vn, n.expiry):
+        raise MemoryError("transaction: no private memory")
+    return 0
 
 
 # ---- numbers taken (rowids.pyx)

@@ -4,7 +4,7 @@ A queue is an ordinary tree, and everything that happens to a job is an ordinary
 transaction with rows and keys, and a process that is killed leaves a queue as one of its commits made it.
 
 LAYOUT      Two trees: `tree` holds the jobs, `ids` one counter (key b"id", 8 bytes big-endian: the number of the newest job).
-            Putting a job reads the counter only, so it never conflicts with claiming. A job's key says its state and its turn:
+            Putting a job reads nothing, so it never conflicts. A job's key says its state and its turn:
 
                 01 | 4: 0x7fffffff - priority | 8: id             ready: the first of them is claimed next
                 02 | 8: available, ns         | 8: id             delayed: the first of them is due first
@@ -14,8 +14,8 @@ LAYOUT      Two trees: `tree` holds the jobs, `ids` one counter (key b"id", 8 by
             All numbers big-endian. Value, little-endian: 4 priority (signed), 4 attempts (times claimed), 8 enqueued (wall clock,
             ns), then the job's value by the value codec.
 INVARIANTS  (1) A job has exactly one key; it changes its state by one commit that removes one key and adds another.
-            (2) Ids ascend in the order of the commits that put them, and are never used again. A job that comes back keeps its
-                id and priority, and so its place.
+            (2) Ids are never used again, and a lone producer's ascend by one; of producers whose transactions overlap each gets
+                others (engine/rowids.pyx). A job that comes back keeps its id and priority, and so its place.
             (3) A lease names (slot, generation) of a process, and the kernel knows whether that process lives: it ends with
                 the process or by ack and nack, never by time. A region built again from its files has another incarnation:
                 nobody of the old one lives, and its slot numbers mean nothing.
@@ -38,6 +38,7 @@ from memora import errors
 from memora.durations import seconds
 from memora.engine.codec import decode_value, encode_value
 from memora.engine.cursor import Cursor
+from memora.engine.rowids import next_number
 
 READY, DELAYED, LEASED = b"\x01", b"\x02", b"\x03"
 STATES = {READY: "ready", DELAYED: "delayed", LEASED: "leased"}
@@ -179,8 +180,7 @@ class Queue:
 
         def work(txn):
             now = time.time_ns()
-            number = int.from_bytes(txn.get(self._ids, COUNTER) or b"", "big") + 1
-            txn.put(self._ids, COUNTER, number.to_bytes(8, "big"))
+            number = next_number(txn, self._ids, COUNTER)
             key = DELAYED_KEY.pack(DELAYED, now + delay_ns, number) if delay_ns else _ready_key(number, priority)
             txn.put(self._tree, key, HEAD.pack(priority, 0, now) + payload)
             return number

@@ -7,10 +7,12 @@ from .binder import Scope
 from .bound import JoinNode, Leaf, Rel
 from .catalog import SCHEMA_NAMES, Table, View, fold
 from .compile import Compiler
+from .delta import TERMS, Count
 from .planner import Planner
 from .queries import QueryBinder
 from .record import SlotSource
 from .runtime import Context
+from .types import TEXT
 from .writer import Delete, IndexBuild, IndexWriter, Insert, TableWriter, Update, Upsert
 
 
@@ -313,9 +315,86 @@ def update(environment, node):
         work = Update(root, writer, exprs, None)
         c.sources[rel] = (writer.old, None)
         values = c.exprs([e for _, e in pairs])
+    counter = None if joined else counts(binder, c, table, rel, node, query, pairs)
     results, names = returning(binder, c, node.returning, rel, writer.new)
     work.setup(columns, values, node.or_action, results)
+    if counter is not None:
+        work = Count(writer, work, *counter)
     return WriteProgram(c.context, work, writer, c.ops, names, False, table.database)
+
+
+def counts(binder, c, table, rel, node, query, pairs):
+    """The arguments of a Count, if an UPDATE adds to numbers of one row that its whole key names, in columns that nothing else looks at
+    (no index, CHECK, key, foreign key); else None."""
+    if node.returning or node.order_by or node.limit is not None or node.with_ is not None or table.triggers or len(pairs) > TERMS:
+        return None
+    keys = key_values(table, rel, query.where)
+    if keys is None or len({column for column, _ in pairs}) != len(pairs):
+        return None
+    watched = watched_columns(binder, table)
+    terms = []
+    for column, e in pairs:
+        found = addition(rel, column, e)
+        type_ = (table.columns[column].decltype or "").upper() if table.strict else None
+        if found is None or column in watched or table.columns[column].affinity == TEXT or type_ == "BLOB":
+            return None
+        op, by = found
+        terms.append((column, table.columns[column].affinity, op, c.expr(by), type_ in ("INT", "INTEGER")))
+    return [c.expr(e) for e, _ in keys], [text for _, text in keys], terms
+
+
+def key_values(table, rel, where):
+    """[(value, whether it has to be text)] for each column of the key that WHERE compares with a constant, and nothing else; or None."""
+    wanted = [table.rowid_column] if table.has_rowid else table.primary_key.columns
+    found = {}
+    for term in where:
+        if type(term) is not bound.Cmp or term.op != "=" or term.collate:
+            return None
+        column, value = (term.left, term.right) if type(term.left) is bound.Col else (term.right, term.left)
+        if type(column) is not bound.Col or column.rel is not rel or not constant(value):
+            return None
+        index = column.index if column.index >= 0 else table.rowid_column
+        if index in found or index not in wanted:
+            return None
+        found[index] = value
+    if len(found) != len(wanted) or not table.has_rowid and any(table.primary_key.collations):
+        return None
+    return [(found[i], i >= 0 and table.columns[i].affinity == TEXT) for i in wanted]
+
+
+def constant(e):
+    """Whether a value is made of literals and parameters alone."""
+    return type(e) in (bound.Const, bound.Param, bound.Negate, bound.Plus, bound.Arith) and all(constant(kid) for kid in e.children())
+
+
+def addition(rel, column, e):
+    """("+" or "-", what is added to the column or taken from it), or None."""
+    if type(e) is not bound.Arith or e.op not in ("+", "-"):
+        return None
+    left, right = (e.right, e.left) if e.op == "+" and type(e.left) is not bound.Col else (e.left, e.right)
+    if type(left) is bound.Col and left.rel is rel and left.index == column and constant(right):
+        return e.op, right
+    return None
+
+
+def watched_columns(binder, table):
+    """Numbers of the columns that a key, an index, a CHECK, a generated column or a foreign key of the table has."""
+    rel = QueryBinder.own_rel(table)
+    scope = Scope()
+    scope.rels.append(rel)
+    watched = {table.rowid_column, *(table.primary_key.columns if not table.has_rowid else ())}
+    for index in table.indexes:
+        watched.update(column for column in index.columns if isinstance(column, int))
+        for e in (*(column for column in index.columns if not isinstance(column, int)), index.where):
+            if e is not None:
+                binder.expr(e, scope)
+    for check in table.checks:
+        binder.expr(check.expr, scope)
+    for number in table.generated:
+        watched.update((number, *table.columns[number].needs))
+    for _, columns in table.foreign_keys:
+        watched.update(table.find(getattr(column, "name", column)) for column in columns)
+    return watched.union(column.index for column in rel.refs)
 
 
 def delete(environment, node):

@@ -43,6 +43,7 @@ cdef class RecordSource(Source):
     cdef int parse(self, int i) except -1
 
 
+cdef uint64_t kind_of(const Value *v) noexcept nogil
 cdef int record_encode(Buf *b, const Value *values, int count, uint32_t version) except -1
 cdef int key_put(Buf *b, const Value *v, int collation, bint descending) except -1
 cdef int key_part_value(const KeyPart *part, Value *out) except -1

@@ -250,7 +250,7 @@ cdef inline size_t write_varint(uint8_t *p, uint64_t value) noexcept nogil:
     return n + 1
 
 
-cdef inline uint64_t kind_of(const Value *v) noexcept nogil:
+cdef uint64_t kind_of(const Value *v) noexcept nogil:
     cdef int64_t i
     if v.tag == T_INT:
         i = v.u.i

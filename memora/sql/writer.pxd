@@ -3,7 +3,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t
 
 from memora.engine.codec cimport Buf
 from memora.sql.record cimport EitherRow, RecordSource, SlotSource, Source
-from memora.sql.runtime cimport Context, Expr
+from memora.sql.runtime cimport Arena, Context, Expr, Op
 from memora.sql.types cimport Value
 
 
@@ -66,3 +66,22 @@ cdef class TableWriter:
     cdef int put_entry(self, IndexWriter ix) except -1
     cdef int write_row(self, bint fresh) except -1
     cdef object unique_error(self, IndexWriter ix)
+
+
+cdef class Change:
+    cdef Op op
+    cdef list keys, stored
+    cdef TableWriter writer
+    cdef Buf locators
+    cdef size_t *ends
+    cdef Value **rows
+    cdef size_t count, room
+    cdef Arena arena
+    cdef object seen
+    cdef int collect(self) except -1
+
+
+cdef class Update(Change):
+    cdef list columns, exprs, returning
+    cdef int action
+    cdef readonly list returned

@@ -373,9 +373,8 @@ cdef class TableWriter:
                     self.new.rowid = v.u.i
                     given = True
             if not given:
-                self.new.rowid = next_rowid(self.context.transaction, self.tree)
-                if self.sequence is not None:
-                    self.new.rowid = self.sequence.next(self.context.transaction, self.new.rowid)
+                self.new.rowid = (next_rowid(self.context.transaction, self.tree) if self.sequence is None
+                                  else self.sequence.next(self.context.transaction))
             elif self.sequence is not None:
                 self.sequence.used(self.new.rowid)
         if not self.constrain(action):
@@ -609,16 +608,6 @@ cdef class Change:
     """The first pass of UPDATE and DELETE: collects the locators of the rows of a plan, each once. keys: the rowid, or the
     primary key's columns; stored: expressions to keep with each row (UPDATE FROM)."""
 
-    cdef Op op
-    cdef list keys, stored
-    cdef TableWriter writer
-    cdef Buf locators
-    cdef size_t *ends
-    cdef Value **rows
-    cdef size_t count, room
-    cdef Arena arena
-    cdef object seen
-
     def __cinit__(self, Op op, TableWriter writer, list keys, list stored):
         self.op, self.writer, self.keys, self.stored = op, writer, keys, stored
         self.arena = Arena()
@@ -680,10 +669,6 @@ cdef class Change:
 
 cdef class Update(Change):
     """Runs UPDATE: columns[i] becomes exprs[i], over the old row; or stored values, if there is a FROM."""
-
-    cdef list columns, exprs, returning
-    cdef int action
-    cdef readonly list returned
 
     def setup(self, list columns, list exprs, action, list returning):
         self.columns, self.exprs, self.action, self.returning = columns, exprs, ACTIONS[action], returning

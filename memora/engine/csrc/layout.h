@@ -253,7 +253,7 @@ typedef struct {
 } mm_op;
 _Static_assert(sizeof(mm_op) == 32, "mm_op");
 enum { MM_OP_PUT = 1, MM_OP_DELETE = 2, MM_OP_CREATE = 3, MM_OP_DROP = 4, MM_OP_MESSAGE = 5, MM_OP_EVICT = 6, MM_OP_EXPIRE = 7,
-       MM_OP_INSERT = 8 /* only in overlays: logged as MM_OP_PUT */ };
+       MM_OP_INSERT = 8, MM_OP_DELTA = 9 /* only in overlays: logged as MM_OP_PUT */ };
 #define MM_OPF_OLD 1u           /* there was an old value */
 
 /* A message in a topic's ring, padded to 8. */
@@ -335,6 +335,8 @@ typedef struct mm_buf {         /* stores of the commit being built, and where e
 } mm_buf;
 typedef struct mm_dirty { uint32_t pgno, frame, old; } mm_dirty;
 
+typedef struct mm_bytes { uint8_t *p; size_t n, cap; } mm_bytes;   /* codec.pxd's Buf */
+
 typedef struct mm_map {
     uint8_t *base, *slots;
     mm_super *super;
@@ -371,8 +373,8 @@ typedef struct mm_map {
     uint8_t *rec; uint64_t rec_n, rec_cap; uint32_t rec_ops;
     uint64_t viewed_granules;   /* what only views kept in the last collection of extents */
     uint64_t *scan; uint32_t n_scan, cap_scan;  /* active snapshots seen by the collector */
+    mm_bytes work[2];           /* results of deltas */
     uint32_t *pinned; uint32_t n_pinned, cap_pinned;    /* extents that pins name, sorted, as the collector saw them */
-    void *reserved[4];
 } mm_map;
 
 static inline mm_frame *mm_frame_at(const mm_map *m, uint32_t f) { return (mm_frame *)(m->data + (uint64_t)f * MM_UNIT); }
