@@ -7,7 +7,7 @@ INVARIANTS  (1) A snapshot is revoked only under the commit lock, by compare-and
             (2) What dead owners left goes first, then the oldest snapshot, then the next. A checkpoint's is revoked only when a full
                 region needs the room, and last: it starts again.
             (3) For want of bytes nobody is revoked before everything kept was looked at again: what was kept for a snapshot that
-                is gone does not count.
+                is gone does not count, and what views alone keep (views.pyx has their limit) does not either.
 READERS     A revoked snapshot raises SnapshotTooOld from the next read on, before anything read under it is handed out, and at commit
             (transaction.pyx, alive; commit.pyx, build_all).
 """
@@ -35,7 +35,7 @@ cdef int keep_budget(mm_map *m) noexcept nogil:
             st = collect_extents(m, 1)
         if st:
             return st
-        if kept_bytes(m) > m.super.snapshot_bytes:
+        if kept_bytes(m) - m.viewed_granules * MM_GRANULE > m.super.snapshot_bytes:
             revoke_oldest(m, -1, 0)
     elif reserve_low(m):
         revoke_oldest(m, -1, 1)

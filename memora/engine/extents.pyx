@@ -137,7 +137,8 @@ cdef int collect_extents(mm_map *m, int forced) noexcept nogil:
     cdef uint64_t n = m.hot.xlimbo_count
     cdef uint32_t g
     cdef mm_extent *x
-    cdef int st
+    cdef int st, kept
+    m.viewed_granules = 0
     if n == 0 or (not forced and n < XLIMBO_START):
         return MM_OK
     if not forced:
@@ -159,7 +160,11 @@ cdef int collect_extents(mm_map *m, int forced) noexcept nogil:
             put64(m, &m.hot.xlimbo_tail, 0)
         put64(m, &m.hot.xlimbo_count, get64(m, &m.hot.xlimbo_count) - 1)
         put64(m, &m.hot.xlimbo_granules, get64(m, &m.hot.xlimbo_granules) - get32(m, &x.granules))
-        if needed(m, x.linked, get64(m, &x.retired)) or pinned(m, g):
+        kept = needed(m, x.linked, get64(m, &x.retired))
+        if not kept and pinned(m, g):
+            m.viewed_granules += get32(m, &x.granules)
+            kept = 1
+        if kept:
             m.building = get64(m, &x.retired)
             st = retire_extent(m, g)
             if st:

@@ -332,6 +332,7 @@ cdef extern from "csrc/layout.h" nogil:
         int32_t slots_fd
         uint64_t slots_dev, slots_ino
         int32_t read_only, durable
+        uint32_t unregistered
         uint32_t failpoint
         int32_t failaction
         uint32_t corrupt_page
@@ -349,6 +350,7 @@ cdef extern from "csrc/layout.h" nogil:
         uint8_t *rec
         uint64_t rec_n, rec_cap
         uint32_t rec_ops
+        uint64_t viewed_granules
         uint64_t *scan
         uint32_t n_scan, cap_scan
         mm_bytes work[2]

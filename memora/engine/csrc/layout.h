@@ -356,6 +356,7 @@ typedef struct mm_map {
     int32_t slots_fd;
     uint64_t slots_dev, slots_ino;
     int32_t read_only, durable; /* durable: 0 off, 1 normal, 2 full; -1 no files */
+    uint32_t unregistered;      /* read-only, and the slots file cannot be written: no slot, no announced snapshots */
     uint32_t failpoint;         /* armed failpoint, 0 = none */
     int32_t failaction;         /* signal to raise there */
     uint32_t corrupt_page;      /* what a kernel found: for the message */
@@ -371,6 +372,7 @@ typedef struct mm_map {
     uint64_t building;          /* number of the commit being built */
     uint64_t now_ns;            /* its wall clock */
     uint8_t *rec; uint64_t rec_n, rec_cap; uint32_t rec_ops;
+    uint64_t viewed_granules;   /* what only views kept in the last collection of extents */
     uint64_t *scan; uint32_t n_scan, cap_scan;  /* active snapshots seen by the collector */
     mm_bytes work[2];           /* results of deltas */
     uint32_t *pinned; uint32_t n_pinned, cap_pinned;    /* extents that pins name, sorted, as the collector saw them */
