@@ -78,7 +78,7 @@ def fuzz(stores, spawn, tmp_path, rounds, seed):
         txn = store.begin()
         txn.put(trees[n % 5], b"key-%03d" % n, b"x" * n * 9)
         txn.delete(trees[0], b"key-%03d" % (60 + n))
-        txn.publish(trees[5], b"message" * n)
+        txn.publish(trees[-1], b"message" * n)
         txn.commit()
     geometry = superblock.geometry(SIZES["max_bytes"], SIZES["ring_bytes"], SIZES["slots"], SIZES["snaps"])
     used = geometry["off_data"] + store.stats()["bytes"]
