@@ -747,7 +747,7 @@ cdef int commit_delta(Region r, const TreeRef *t, const uint8_t *k, size_t kn, D
         take_lock(r, timeout_ns)
         if mm_ld64r(&m.hot.ticket):
             wait_ticket(r, timeout_ns, 0, 0)
-        st = build_one(m, t, MM_OP_DELTA, k, kn, <const uint8_t *>d, 0, 0, &had)
+        st = build_one(m, t, MM_OP_DELTA, k, kn, <const uint8_t *>d, 0, 0, 0, &had)
         if st == MM_OK and m.work[0].n <= result.cap - result.n:
             memcpy(result.p + result.n, m.work[0].p, m.work[0].n)
             result.n += m.work[0].n
