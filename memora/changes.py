@@ -83,12 +83,7 @@ class Changes:
 
     def _begin(self, since):
         """Start after commit `since`, with the catalog as it was then. Returns the catalog's rows by name, now and then."""
-        txn = self._store.begin(read_only=True)
-        try:
-            newest = txn.snapshot
-            now = {catalog.fold(row["name"]): row for row in catalog.items(txn)}
-        finally:
-            txn.rollback()
+        newest, now = self._store.reading(lambda txn: (txn.snapshot, {catalog.fold(row["name"]): row for row in catalog.items(txn)}))
         then = dict(now)
         if since < newest:
             undone = set()

@@ -65,7 +65,7 @@ def open(name: str | os.PathLike, *, timeout: float | str = 5.0, max_bytes: int 
     if unknown:
         raise TypeError(f"open() has no argument {unknown[0]!r}")
     given = {key: value for key, value in file_options.items() if value is not None}
-    access = {key: value for key, value in (("read_only", read_only), ("owner", owner), ("mode", mode), ("group", group)) if value not in (None, False)}
+    access = {key: value for key, value in (("read_only", read_only or None), ("owner", owner), ("mode", mode), ("group", group)) if value is not None}
     if access and not name.startswith(NAMED):
         raise errors.NotSupportedError(f"{next(iter(access))}= is for 'shm:NAME' and 'sysv:NAME', not for {name!r}")
     if name != ":memory:" and not name.startswith(NAMED):

@@ -19,7 +19,6 @@ cdef class Space:
     cdef void visit(self, const Look *look, uint32_t slot) noexcept
     cdef object read(self, const uint8_t *k, size_t kn, object default)
     cdef object view_bytes(self, const uint8_t *k, size_t kn, object key)
-    cdef object read_registered(self, const uint8_t *k, size_t kn, object default)
     cdef object count(self, object key, object by, object initial, uint64_t until)
     cdef int get_some(self, Transaction t, list keys, Py_ssize_t at, Py_ssize_t end, Buf *b, dict out) except -1
     cdef int write(self, int op, object key, object value, uint64_t expiry) except -1

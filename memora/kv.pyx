@@ -128,27 +128,26 @@ cdef class Space:
                 return default
             if st == MM_NO_TREE:
                 raise error(m, st, f"{self.name!r}")
-        return self.read_registered(k, kn, default)
+        return self._registered(PyBytes_FromStringAndSize(<const char *>k, kn), default)
 
     cdef void visit(self, const Look *look, uint32_t slot) noexcept:
         """Mark an entry of a bounded tree as used: one relaxed bit, written only when it is not set."""
         cdef mm_map *m = &self.region.m
         cdef uint64_t bit
-        if self.t.kind == MM_ROOT_BOUNDED:
+        if self.t.kind == MM_ROOT_BOUNDED and not m.read_only:
             bit = <uint64_t>1 << (slot & 63)
             if not mm_ld64r(&m.vis[look.pgno]) & bit:
                 mm_or64r(&m.vis[look.pgno], bit)
 
-    cdef object read_registered(self, const uint8_t *k, size_t kn, object default):
-        cdef Transaction t = Transaction(self.region, read_only=True)
-        cdef const uint8_t *v
-        cdef size_t n
-        try:
-            if t.c_get(self.t.tree, k, kn, &v, &n):
+    def _registered(self, bytes key, default):
+        """The same in a transaction: for a key whose page changes all the time."""
+        def work(Transaction t):
+            cdef const uint8_t *v
+            cdef size_t n
+            if t.c_get(self.t.tree, <const uint8_t *><char *>key, len(key), &v, &n):
                 return decode_value_object(v, n, self.pickle)
             return default
-        finally:
-            t.rollback()
+        return self.store.reading(work)
 
     def get(self, key, default=None):
         """The value of a key, or default."""
@@ -330,21 +329,21 @@ cdef class Space:
 
     def get_many(self, keys) -> dict:
         """The keys that are there, with their values, all at one commit."""
-        cdef Transaction t = self.transaction
         cdef list wanted = list(keys)
+        if self.transaction is None:
+            return self.store.reading(lambda t: self._get_many(t, wanted))
+        return self._get_many(self.transaction, wanted)
+
+    def _get_many(self, Transaction t, list wanted):
         cdef Buf b
         cdef Py_ssize_t at
         cdef dict out = {}
-        if t is None:
-            t = Transaction(self.region, read_only=True)
         buf_init(&b)
         try:
             for at in range(0, len(wanted), AHEAD):
                 self.get_some(t, wanted, at, min(at + AHEAD, len(wanted)), &b, out)
         finally:
             buf_free(&b)
-            if self.transaction is None:
-                t.rollback()
         return out
 
     cdef int get_some(self, Transaction t, list keys, Py_ssize_t at, Py_ssize_t end, Buf *b, dict out) except -1:
@@ -361,7 +360,7 @@ cdef class Space:
         cdef int st
         t.check()
         root = t.ref(tree).root
-        plain = t.read_only and not t.has_overlay and not t.ref(tree).hashed
+        plain = t.read_only and not t.has_overlay and not t.ref(tree).hashed and t.entry >= 0
         b.n = 0
         for i in range(n):
             encode_key_object(keys[at + i], b)
@@ -387,7 +386,8 @@ cdef class Space:
                 out[keys[at + i]] = decode_value_object(t.scratch, e.vn, self.pickle)
             elif st != MM_ABSENT and t.c_get(tree, k[i], kn, &v, &vn):
                 out[keys[at + i]] = decode_value_object(v, vn, self.pickle)
-        t.alive()                       # before any of it is handed out
+        if t.entry >= 0:
+            t.alive()                   # before any of it is handed out
         return 0
 
     def put_many(self, pairs, uint64_t expiry_ns=0):
@@ -507,7 +507,7 @@ cdef class Space:
         if self.row.get("index") == "hash" and (low or high is not None or reverse):
             raise errors.NotSupportedError(f"{self.name!r} was created with index='hash' and has no order: no start, stop, prefix, reverse; "
                                            "a space with index='btree' has one")
-        return Scan(self.region, self.transaction, self.t.tree, self.pickle, low, high, reverse, limit, values)
+        return Scan(self.store, self.transaction, self.t.tree, self.pickle, low, high, reverse, limit, values)
 
     def __iter__(self):
         return self._scan(None, None, None, False, None, False)
@@ -517,22 +517,15 @@ cdef class Space:
 
     def __len__(self) -> int:
         """Exact, by counting: takes time in proportion to the space."""
-        cdef Transaction t = self.transaction
-        cdef Cursor c
-        cdef int more
-        cdef int64_t n = 0
-        if t is None:
-            t = Transaction(self.region, read_only=True)
-        try:
-            c = Cursor(t, self.t.tree)
-            more = c.c_first()
+        def work(Transaction t):
+            cdef Cursor c = Cursor(t, self.t.tree)
+            cdef int more = c.c_first()
+            cdef int64_t n = 0
             while more:
                 n += 1
                 more = c.c_next()
             return n
-        finally:
-            if self.transaction is None:
-                t.rollback()
+        return work(self.transaction) if self.transaction is not None else self.store.reading(work)
 
     def clear(self):
         """Remove every key, in commits of at most 1000."""

@@ -1,12 +1,11 @@
 cimport cython
 from libc.stdint cimport uint8_t, uint32_t, int64_t
 from memora.engine.cursor cimport Cursor
-from memora.engine.region cimport Region
 from memora.engine.transaction cimport Transaction
 
 @cython.final
 cdef class Scan:
-    cdef Region region
+    cdef object store
     cdef Transaction transaction
     cdef Cursor cursor
     cdef uint32_t tree
@@ -20,6 +19,7 @@ cdef class Scan:
     cdef size_t vn
     cdef uint8_t keybuf[512]
     cdef int begin(self) except -1
+    cdef int first(self) except -1
     cdef int stand(self, int more) except -1
     cdef int step(self) except -1
     cdef int again(self) except -1

@@ -1,13 +1,13 @@
 from typing import Any, Generic, TypeVar
 
-from memora.engine.region import Region
+from memora.engine.store import Store
 from memora.engine.transaction import Transaction
 
 T = TypeVar("T")
 
 class Scan(Generic[T]):
     def __init__(
-        self, region: Region, transaction: Transaction | None, tree: int, pickle: bool, low: bytes, high: bytes | None, reverse: bool,
+        self, store: Store, transaction: Transaction | None, tree: int, pickle: bool, low: bytes, high: bytes | None, reverse: bool,
         limit: int | None, values: bool,
     ) -> None: ...
     def __iter__(self) -> "Scan[T]": ...

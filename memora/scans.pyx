@@ -9,10 +9,10 @@ from memora.engine.codec cimport decode_key_object, decode_value_object
 from memora.engine.cursor cimport Cursor
 from memora.engine.layout cimport *
 from memora.engine.page cimport Entry, entry_at
-from memora.engine.region cimport Region
 from memora.engine.transaction cimport Transaction
 cimport cython
 
+from memora import errors
 from memora.engine import codec
 
 
@@ -20,9 +20,9 @@ from memora.engine import codec
 cdef class Scan:
     """Made by KeySpace.scan(). An iterator; close() gives its snapshot back before its end."""
 
-    def __cinit__(self, Region region not None, Transaction transaction, uint32_t tree, bint pickle, bytes low not None, bytes high,
+    def __cinit__(self, store, Transaction transaction, uint32_t tree, bint pickle, bytes low not None, bytes high,
                   bint reverse, limit, bint values):
-        self.region = region
+        self.store = store
         self.transaction = transaction
         self.own = transaction is None
         self.tree = tree
@@ -55,9 +55,20 @@ cdef class Scan:
         raise StopIteration
 
     cdef int begin(self) except -1:
+        cdef int tries
+        if not self.own:
+            return self.first()
+        for tries in range(self.store.patience - 1, -1, -1):
+            self.transaction = Transaction(self.store.region, read_only=True)
+            try:
+                return self.first()
+            except errors.SnapshotTooOld:       # nothing was handed out yet
+                if not tries:
+                    raise
+                self.transaction.rollback()
+
+    cdef int first(self) except -1:
         cdef Cursor c
-        if self.own:
-            self.transaction = Transaction(self.region, read_only=True)
         c = self.cursor = Cursor(self.transaction, self.tree)
         self.plain = self.transaction.read_only
         if c.of_hash():

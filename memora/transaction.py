@@ -75,6 +75,7 @@ class Tx:
 
     def __init__(self, database, isolation: str = "serializable", read_only: bool = False, immediate: bool = False, wait: bool = True):
         self._database = database
+        database._store.hold()
         self._txn = database._store.begin(read_only=read_only, isolation=isolation, immediate=immediate, wait=wait)
         self._session = None
         self._committed = None

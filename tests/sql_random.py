@@ -12,6 +12,12 @@ FUNCTIONS = [("abs", 1), ("coalesce", 2), ("hex", 1), ("ifnull", 2), ("instr", 2
 AGGREGATES = ["count", "sum", "total", "avg", "min", "max"]
 
 
+#: Texts that are JSON also to sqlite3 3.40, which knows no JSON5.
+DOCUMENTS = ['{"a":1,"b":[1,2.5,"x",null,true],"c":{"d":"e\\u0041\\n"}}', '[]', '[1,[2,[3]],{"a":"b"}]', '"text"', '12', 'null',
+             '{"a":{"a":{"a":[0]}},"":5}', '[1.0,1e3,-0,"\\"q\\""]']
+PATHS = ["$", "$.a", "$.b[1]", "$.b[#-1]", "$.c.d", "$[0]", "$[1][1]", "$.a.a", "$.zz", "$[9]"]
+
+
 class Generator:
     """tables: name -> columns, as `schema` made them; written: those of them that are not generated."""
 
@@ -42,9 +48,10 @@ class Generator:
                 parts.append(part)
             self.written[name] = list(columns)
             if r.random() < 0.25:
-                # (depth 2: no subqueries)
-                value = self.expr([(name, columns)], 2).replace(f"{name}.", "")
-                parts.append(f"g {r.choice(TYPES[:9])} AS ({value}) {r.choice(['', 'VIRTUAL', 'STORED'])}")
+                # not REAL: sqlite3 gives integers for such a column where it reads it from an index
+                while " FROM " in (value := self.expr([(name, columns)], 2).replace(f"{name}.", "")):
+                    pass
+                parts.append(f"g {r.choice([t for t in TYPES if t not in ('REAL', 'DOUBLE')])} AS ({value}) {r.choice(['', 'VIRTUAL', 'STORED'])}")
                 columns = [*columns, "g"]
             if len(columns) > 2 and r.random() < 0.2:
                 parts.append(f"UNIQUE({', '.join(r.sample(columns, 2))})")
@@ -95,6 +102,8 @@ class Generator:
             return f"CAST({e()} AS {r.choice(['INTEGER', 'TEXT', 'REAL', 'BLOB', 'NUMERIC'])})"
         if k < 0.89:
             return f"({e()} COLLATE {r.choice(['NOCASE', 'RTRIM', 'BINARY'])})"
+        if depth < 3 and r.random() < 0.05:
+            return self.json(e)
         if k < 0.97 or depth > 1:
             name, count = r.choice(FUNCTIONS)
             return f"{name}({', '.join(e() for _ in range(count))})"
@@ -144,6 +153,19 @@ class Generator:
         if k < 0.75:
             return f"{self.column(scope)} BETWEEN {self.value()} AND {self.value()}"
         return self.expr(scope, 1)
+
+    def json(self, e):
+        """An expression with a JSON function; blobs and infinity have no JSON, so only what cannot be one goes in."""
+        r = self.random
+        text, path = r.choice(DOCUMENTS), r.choice(PATHS)
+        plain = r.choice([f"typeof({e()})", f"length({e()})", f"({e()} IS NULL)", f"lower(hex({e()}))"])
+        return r.choice([
+            f"json_extract('{text}', '{path}')", f"('{text}' -> '{path}')", f"('{text}' ->> '{path}')",
+            f"json_type('{text}', '{path}')", f"json_array_length('{text}', '{path}')", f"json_array({plain}, json('{text}'))",
+            f"json_object('k', {plain}, 'l', '{text}')", f"json_set('{text}', '{path}', {plain})", f"json_quote({plain})",
+            f"json_insert('{text}', '$.new', {plain})", f"json_remove('{text}', '{path}')", f"json_replace('{text}', '{path}', {plain})",
+            f"json_patch('{text}', '{r.choice(DOCUMENTS)}')", f"json_valid({e()} || '')",
+            f"(SELECT group_concat(key || ':' || coalesce(atom, type), ',') FROM json_tree('{text}', '{path}'))"])
 
     def window(self, columns):
         """What stands in OVER (...). Ties are broken by all columns, or the frame would depend on the order of the rows."""

@@ -250,3 +250,77 @@ def test_no_acknowledged_count_is_lost_or_doubled_by_kills(stores, spawn):
                 assert told <= k.get(w, 0) - counted[w] <= told + 1
                 counted[w] = k.get(w, 0)
         assert db.check() == [] and sum(counted) > 100
+
+
+# ---- a model
+
+@pytest.mark.parametrize("seed", range(8))
+def test_model_with_savepoints(db, seed):
+    """What a transaction sees, and what its commit leaves, is what a dict has; ROLLBACK TO takes back what was counted since."""
+    rng = random.Random(seed)
+    k = db.kv("k", index=("btree", "hash")[seed % 2])
+    truth = {}
+    for _ in range(60):
+        tx = db.transaction()
+        t = tx.kv("k")
+        own, marks = dict(truth), []
+        for _ in range(rng.randrange(1, 30)):
+            key, step = rng.randrange(6), rng.random()
+            if step < 0.5:
+                by = rng.choice([1, 7, -300, 0.5, 2 ** 40])
+                t.bump(key, by)
+                own[key] = own.get(key, 0) + by
+            elif step < 0.6:
+                t[key] = own[key] = rng.randrange(100)
+            elif step < 0.7:
+                assert t.delete(key) == (key in own)
+                own.pop(key, None)
+            elif step < 0.8:
+                marks.append((tx._txn.savepoint(), dict(own)))
+            elif step < 0.9 and marks:
+                mark, own = rng.choice(marks)
+                own = dict(own)
+                tx._txn.rollback_to(mark)
+                marks = [m for m in marks if m[0] <= mark]
+            else:
+                assert t.get(key) == own.get(key)
+        assert dict(t.scan()) == own
+        tx.commit()
+        truth = own
+        assert dict(k.scan()) == truth
+        if rng.random() < 0.2:
+            truth = {}
+            k.clear()
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_blind_counts_of_interleaved_transactions_add_up(db, seed):
+    rng = random.Random(seed)
+    k = db.kv("k")
+    total = dict.fromkeys(range(5), 0)
+    open_ = []
+    for _ in range(400):
+        step = rng.random()
+        if step < 0.2 or not open_:
+            open_.append((db.transaction(), []))
+        tx, added = rng.choice(open_)
+        if step < 0.7:
+            key, by = rng.randrange(5), rng.choice([1, 5, -3, 1000, -70000])
+            tx.kv("k").bump(key, by)
+            added.append((key, by))
+        elif step < 0.8:
+            with pytest.raises(KeyError), tx.savepoint():
+                tx.kv("k").bump(rng.randrange(5), 12345)
+                tx.kv("k").bump("never")
+                raise KeyError
+        else:
+            open_.remove((tx, added))
+            if step < 0.95 and added:
+                tx.commit()
+                for key, by in added:
+                    total[key] += by
+            else:
+                tx.rollback()
+    for tx, _ in open_:
+        tx.rollback()
+    assert {key: k.get(key, 0) for key in range(5)} == total and "never" not in k

@@ -2,7 +2,7 @@
 import gc
 
 import pytest
-from memora.errors import IntegrityError, OperationalError, ProgrammingError, SerializationError
+from memora.errors import IntegrityError, NotSupportedError, OperationalError, ProgrammingError, SerializationError
 from memora.engine.store import Store
 from memora.sql.session import Session
 from sql_support import rows
@@ -23,6 +23,17 @@ def session(store):
     made.execute("CREATE TABLE t(a INTEGER PRIMARY KEY, b)")
     yield made
     made.close()
+
+
+def test_explain_analyze_counts_what_each_operator_did(session):
+    session.executemany("INSERT INTO t VALUES (?, ?)", [(n, n % 3) for n in range(30)])
+    told = rows(session, "EXPLAIN ANALYZE SELECT x.a FROM t x JOIN t y ON y.a = x.b WHERE x.a < ?", (10,))
+    counts = {operator: (loops, found) for _, operator, _, loops, found, _ in told}
+    assert counts["TableScan"] == (1, 10) and counts["RowLookup"] == (10, 10) and counts["Result"] == (1, 10)
+    assert all(spent is None or spent >= 0 for *_, spent in told)
+    with pytest.raises(NotSupportedError, match="DELETE"):
+        session.execute("EXPLAIN ANALYZE DELETE FROM t")
+    assert rows(session, "SELECT count(*) FROM t") == [(30,)]
 
 
 def test_parameters(session):

@@ -273,6 +273,10 @@ cdef class Segment(Backing):
             d.shm_perm.gid = gid
         if shmctl(self.id, IPC_SET, &d):
             raise OSError(c_errno, os.strerror(c_errno), self.where)
+        path = os.path.join(self.directory, "segment")
+        if gid is not None:
+            os.chown(path, -1, gid, follow_symlinks=False)
+        os.chmod(path, mode & 0o644)
 
     def close(self):
         """Nothing to do: the mapping is what holds a segment."""

@@ -27,7 +27,7 @@ from memora.engine.delta cimport delta_apply
 from memora.engine.descriptor cimport begin, get32, get64, put32, put64, roll_forward, seal
 from memora.engine.extents cimport (collect_extents, extent_bytes, free_reserved, link_reserved, new_extent, release_dead_reserved, reserve_extent,
                                     retire_extent)
-from memora.engine.frames cimport Look, collect, current, finish, new_page, still_there
+from memora.engine.frames cimport Look, collect, current, finish, new_page, still_there, unregistered_ok
 from memora.engine.growth cimport grow_for
 from memora.engine.hashindex cimport hash_create, hash_hand, hash_hand_next, hash_key
 from memora.engine.layout cimport *
@@ -81,7 +81,7 @@ cdef int read_roots(mm_map *m, uint64_t s, uint32_t tree, TreeRef *out) noexcept
         memcpy(&root, e.val, sizeof(root))
     elif st != MM_ABSENT:
         return MM_MOVED
-    if not still_there(&look):
+    if not still_there(&look) or m.unregistered and not unregistered_ok(m, s, &look):
         return MM_MOVED
     if st == MM_ABSENT:
         return MM_NO_TREE

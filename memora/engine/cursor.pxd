@@ -1,5 +1,6 @@
 cimport cython
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int32_t
+from memora.engine.frames cimport Look
 from memora.engine.overlay cimport Node
 from memora.engine.transaction cimport Transaction
 
@@ -17,6 +18,7 @@ cdef class Cursor:
     cdef uint32_t hashed        # 1: of a hash index, which has no order: forwards from the first entry only
     cdef uint32_t bucket, place # there: the bucket that `page` belongs to, and its place in the chain
     cdef uint8_t *page          # copy of the leaf
+    cdef Look look              # where it was
     cdef uint32_t pgno[16]
     cdef uint32_t idx[16]
     cdef uint32_t depth

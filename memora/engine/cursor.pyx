@@ -4,6 +4,7 @@ READERS     A cursor keeps a private copy of one leaf and the way to it; at its 
             the overlay in: its entry wins over the snapshot's. A write in the transaction makes its cursors seek again.
             In a hash index there are only first() and next(): the snapshot's entries, each as the overlay has it now, by bucket; then what only
             the overlay has. Writes do not disturb them: no key comes twice, and none that was there at the start and stays is left out.
+            For a reader that announced nothing each page is judged when it is copied, and the leaf again when one of its extents was.
 """
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -97,6 +98,8 @@ cdef class Cursor:
                 level = top
                 pgno = start
                 continue
+            if t.entry < 0:
+                t.stands(&look)
             p = <mm_frame *>self.page
             if p.tree != self.tree:
                 t.alive()
@@ -111,6 +114,7 @@ cdef class Cursor:
             if p.level == 0:
                 self.depth = level
                 self.at = <int32_t>i
+                self.look = look
                 if self.bounded:
                     self.edge = <int32_t>search_any(t.m, p, self.stop, self.stop_n)
                 if not t.read_only:
@@ -195,13 +199,16 @@ cdef class Cursor:
                     t.alive()
                 else:
                     lost(t, "scan")
+                if t.entry < 0:
+                    t.stands(&look)
                 if child:
                     self.idx[level] += d
                     break
             if child == 0:
                 self.base = 0
                 self.at = <int32_t>p.count if d > 0 else -1
-                t.alive()
+                if t.entry >= 0:
+                    t.alive()
                 return 0
             self.load_leaf(level + 1, child, NULL, 0, LEFTMOST if d > 0 else RIGHTMOST, d)
             if d < 0:
@@ -232,6 +239,8 @@ cdef class Cursor:
                 self.cap_key = e.lk
             memcpy(self.keybuf + MM_KEY_INLINE, rest, e.lk - MM_KEY_INLINE)
             self.base_kn = e.lk
+            if t.entry < 0:
+                t.stands(&self.look)
         return 0
 
     # ---- both sides
@@ -263,7 +272,8 @@ cdef class Cursor:
                     n = self.node = NULL
             if n == NULL and not self.base:
                 self.direction = 0
-                t.alive()
+                if t.entry >= 0:
+                    t.alive()
                 return 0
             if n == NULL:
                 c = 1
@@ -290,7 +300,8 @@ cdef class Cursor:
             if self.take_base():
                 break
             self.base_step(d)
-        t.alive()
+        if t.entry >= 0:
+            t.alive()
         return 1
 
     cdef int take_base(self) except -1:
@@ -314,6 +325,11 @@ cdef class Cursor:
                 self.cap_val = size
             memcpy(self.valbuf, p, size)
             p = self.valbuf
+            if t.entry < 0:
+                if t.ref(self.tree).hashed:
+                    t.alive()
+                else:
+                    t.stands(&self.look)
         self.kp = self.keybuf
         self.kn = self.base_kn
         self.vp = p

@@ -37,19 +37,31 @@ EXPIRE = MM_OP_EXPIRE
 cdef enum:
     SPIN = 400
     SLICE_NS = 100000000
+    POLL_NS = 10000000      # a read-only process cannot say that it sleeps: nobody wakes it
 
 
 cdef int sleep_on(Region r, uint32_t *event, uint32_t *sleepers, uint32_t seen, uint64_t ns) except -1:
     """One slice of waiting on an eventcount; the caller has stored sleepers and looked again."""
     r.busy += 1
     with nogil:
-        mm_futex_wait(event, seen, ns if ns < SLICE_NS else SLICE_NS)
+        mm_futex_wait(event, seen, min(ns, slice_of(&r.m)))
     r.busy -= 1
     if r.closed:
         r._unmap()
         raise errors.ProgrammingError(f"region {r.name!r} was closed while waiting")
     PyErr_CheckSignals()
     return 0
+
+
+cdef inline uint64_t slice_of(const mm_map *m) noexcept nogil:
+    return POLL_NS if m.read_only else SLICE_NS
+
+
+cdef inline void will_sleep(const mm_map *m, uint32_t *sleepers) noexcept nogil:
+    """Say that somebody sleeps, before looking again. sync point: the writer's look at sleepers (commit.wake)."""
+    if not m.read_only:
+        mm_st32(sleepers, 1)
+    mm_fence()
 
 
 cdef uint64_t deadline_of(timeout_s) except? 0:
@@ -272,8 +284,7 @@ cdef class Feed:
                 if now >= deadline:
                     return None
                 seen = mm_ld32(&m.hot.feed_event)
-                mm_st32(&m.hot.feed_sleepers, 1)
-                mm_fence()
+                will_sleep(m, &m.hot.feed_sleepers)
                 if not self.has_next():
                     sleep_on(self.region, &m.hot.feed_event, &m.hot.feed_sleepers, seen, deadline - now)
 
@@ -459,8 +470,7 @@ cdef class TopicReader:
                     return None
                 self.gone()
                 seen = mm_ld32(&c.event)
-                mm_st32(&c.sleepers, 1)
-                mm_fence()
+                will_sleep(m, &c.sleepers)
                 if not self.has_next():
                     sleep_on(self.region, &c.event, &c.sleepers, seen, deadline - now)
 
@@ -512,13 +522,12 @@ cdef class Waiter:
         cdef uint32_t seen
         while not self.stop and not r.closed:
             seen = mm_ld32(&m.hot.feed_event)
-            mm_st32(&m.hot.feed_sleepers, 1)
-            mm_fence()
+            will_sleep(m, &m.hot.feed_sleepers)
             now = mm_ld64(&m.hot.commit_seq)
             if now == last:
                 r.busy += 1
                 with nogil:
-                    mm_futex_wait(&m.hot.feed_event, seen, SLICE_NS)
+                    mm_futex_wait(&m.hot.feed_event, seen, slice_of(m))
                 r.busy -= 1
                 if r.closed:
                     r._unmap()

@@ -9,6 +9,7 @@ LOCK        A byte of the slots file (GROW_BYTE), not the attach lock: a process
 from libc.stdint cimport uint32_t, uint64_t
 from memora.engine.descriptor cimport begin, put64, roll_forward, seal
 from memora.engine.extents cimport free_run
+from memora.engine.frames cimport reserve
 from memora.engine.layout cimport *
 from memora.engine.procs cimport lock_release
 from memora.engine.region cimport GROW_BYTE, Region, take_lock
@@ -17,6 +18,14 @@ from memora import errors
 
 cdef enum:
     GROW_UNITS = 1024           # at least 4 MiB a step
+
+
+cdef str still_works(const mm_map *m):
+    """What a full region allows, for messages; called for the commit that was dropped."""
+    if m.only_removes:
+        return (f"this commit only removes, and may use the {reserve(m)} pages that are kept for that, but it changes more: "
+                "remove fewer rows at once")
+    return "reads and deletes still work"
 
 
 cdef int grow_for(Region r, int status, uint64_t need, uint64_t units) except -1:
@@ -53,14 +62,15 @@ cdef int grow_for(Region r, int status, uint64_t need, uint64_t units) except -1
             what = f"{need * MM_GRANULE} bytes in one piece" if status == MM_NEED_EXTENT else f"{need * MM_UNIT} bytes of pages"
             raise errors.RegionFull(
                 f"region {r.name!r} is full: {what} needed, {m.hot.free_count * MM_UNIT} free of {cap * MM_UNIT} "
-                f"({r.cap_means()}); reads and deletes still work")
+                f"({r.cap_means()}); {still_works(m)}")
         least = start + align if status == MM_NEED_EXTENT else min(cap, first + need + 16)
         while True:
             try:
                 r.allocate(first, last)
                 break
-            except errors.RegionFull:           # a smaller step may fit
+            except errors.RegionFull as e:      # a smaller step may fit
                 if last <= least:
+                    e.args = (f"{e}; {still_works(m)}",)
                     raise
                 last = max(least, first + (last - first) // 2)
                 frames_to = min(frames_to, last)

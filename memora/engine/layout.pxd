@@ -340,6 +340,7 @@ cdef extern from "csrc/layout.h" nogil:
         int32_t slots_fd
         uint64_t slots_dev, slots_ino
         int32_t read_only, durable
+        uint32_t unregistered
         uint32_t failpoint
         int32_t failaction
         uint32_t corrupt_page

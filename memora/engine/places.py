@@ -109,7 +109,7 @@ def open_directory(path):
     """A descriptor of a region's directory. FileNotFoundError: there is none."""
     try:
         return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError):
         raise
     except OSError as e:
         raise errors.RegionError(f"{path!r} is no region: {e.strerror}") from None

@@ -171,31 +171,32 @@ cdef class Region:
         cdef File slots_file
         uid = places.user_id(owner)
         path = os.path.join(places.user_directory(region_dir, owner=uid), places.entry(kind, name))
-        directory = places.open_directory(path)
         try:
-            if kind == "sysv":
-                fd = places.open_file(directory, path, "segment", uid, os.O_RDONLY)
-                try:
-                    backing = Segment.open(path, fd, uid)
-                finally:
-                    os.close(fd)
-            else:
-                backing = File(path, "region", places.open_file(directory, path, "region", uid, os.O_RDONLY if read_only else os.O_RDWR), not read_only)
+            directory = places.open_directory(path)
             try:
-                slots_file = File(path, "slots", places.open_file(directory, path, "slots", uid, os.O_RDWR))
-            except PermissionError:
-                if not read_only:
-                    raise
-                slots_file = File(path, "slots", places.open_file(directory, path, "slots", uid, os.O_RDONLY), False)
-            read_super(&s, backing.head(sizeof(s)), backing.size, path, read_only, file_id)
-            judge_slots(&s, slots_file.head(32), slots_file.size, path)
-            r.name, r.kind = name, kind
-            r._map(backing, slots_file, &s, not read_only)
+                if kind == "sysv":
+                    fd = places.open_file(directory, path, "segment", uid, os.O_RDONLY)
+                    try:
+                        backing = Segment.open(path, fd, uid)
+                    finally:
+                        os.close(fd)
+                else:
+                    backing = File(path, "region", places.open_file(directory, path, "region", uid, os.O_RDONLY if read_only else os.O_RDWR), not read_only)
+                try:
+                    slots_file = File(path, "slots", places.open_file(directory, path, "slots", uid, os.O_RDWR))
+                except PermissionError:
+                    if not read_only:
+                        raise
+                    slots_file = File(path, "slots", places.open_file(directory, path, "slots", uid, os.O_RDONLY), False)
+                read_super(&s, backing.head(sizeof(s)), backing.size, path, read_only, file_id)
+                judge_slots(&s, slots_file.head(32), slots_file.size, path)
+                r.name, r.kind = name, kind
+                r._map(backing, slots_file, &s, not read_only)
+            finally:
+                os.close(directory)
         except PermissionError as e:
             raise errors.RegionError(f"{path!r}: user {os.getuid()} may not {'read' if read_only else 'write'} it ({e.strerror})"
                                      + ("" if read_only else "; read_only=True asks for less")) from None
-        finally:
-            os.close(directory)
         try:
             if not r.unregistered:
                 r._claim()
@@ -238,7 +239,7 @@ cdef class Region:
         m.pin = <uint64_t *>(m.reserve + s.n_snaps)
         m.durable = -1
         m.read_only = not writable
-        self.unregistered = not slots_file.writable
+        m.unregistered = self.unregistered = not slots_file.writable
         self.backing, self.slots_file = backing, slots_file
         m.slots_fd = slots_file.fd()
         m.slots_dev, m.slots_ino = slots_file.dev, slots_file.ino

@@ -13,6 +13,9 @@ from memora.engine.transaction import Transaction
 LOST_TRIES = 3              # conflicts after which a transaction that runs again takes the ticket
 
 
+OVERTAKEN = 1000
+
+
 class Store:
     """An open region of this process. Made by `Store.open`; threads may share it; forked children may go on using it."""
 
@@ -57,6 +60,34 @@ class Store:
         return Transaction(self.region, read_only=read_only, snapshot=isolation == "snapshot",
                            timeout_s=self.timeout_s if timeout_s is None else timeout_s, immediate=immediate, wait=wait)
 
+    @property
+    def read_only(self) -> bool:
+        """Attached without the right to write."""
+        return self.region.read_only
+
+    @property
+    def patience(self) -> int:
+        """How often a reader begins again that was overtaken before it handed anything out: only who announces nothing is."""
+        return OVERTAKEN if self.region.unregistered else 1
+
+    def reading(self, work):
+        """work(read-only transaction), and what it returned; again at a newer commit where a writer overtook it (patience)."""
+        for left in range(self.patience - 1, -1, -1):
+            txn = self.begin(read_only=True)
+            try:
+                return work(txn)
+            except errors.SnapshotTooOld:
+                if not left:
+                    raise
+            finally:
+                txn.rollback()
+
+    def hold(self):
+        """Before a transaction that users hold open: OperationalError where nobody would know of its snapshot."""
+        if self.region.unregistered:
+            raise errors.OperationalError(f"region {self.region.name!r} is attached read-only and its slots file cannot be written: "
+                                          "there are single statements only, no transactions and snapshots")
+
     def run(self, work, tries: int = 1000):
         """work(transaction), committed; run again on a conflict, with jittered backoff, the fourth time with the ticket.
 
@@ -71,6 +102,10 @@ class Store:
             except errors.SerializationError:
                 if n + 1 == tries:
                     raise
+            except errors.SnapshotTooOld:
+                if not self.region.unregistered or n + 1 == tries:
+                    raise
+                continue
             finally:
                 txn.rollback()
             if n + 1 < LOST_TRIES:
@@ -93,11 +128,7 @@ class Store:
 
     def control(self, tree: int) -> dict:
         """The counters of a bounded tree (bytes, entries, max_bytes, evicted) or a topic (first, next, bytes, max_bytes), as of now."""
-        txn = self.begin(read_only=True)
-        try:
-            return txn.control(tree)
-        finally:
-            txn.rollback()
+        return self.reading(lambda txn: txn.control(tree))
 
     def stats(self) -> dict:
         return self.region.stats()

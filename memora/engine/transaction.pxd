@@ -23,7 +23,7 @@ cdef class Transaction:
     cdef uint64_t s             # the snapshot
     cdef uint64_t word          # the announced word; anything else there means revoked
     cdef uint64_t now           # wall clock of the snapshot in ns, 0 = not asked yet
-    cdef int64_t entry
+    cdef int64_t entry          # snapshot word; -1: unregistered
     cdef uint32_t epoch
     cdef Overlay o
     cdef bint has_overlay
@@ -52,6 +52,8 @@ cdef class Transaction:
     cdef int check(self) except -1
     cdef int writable(self) except -1
     cdef int alive(self) except -1
+    cdef int stands(self, const Look *look) except -1
+    cdef int overtaken(self) except -1
     cdef uint64_t wall(self) noexcept
     cdef TreeRef *ref(self, uint32_t tree) except NULL
     cdef int keep(self, const uint8_t *p, uint64_t n) except -1

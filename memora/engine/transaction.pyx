@@ -7,6 +7,9 @@ belongs to the parent only.
 
 READERS     Every read goes through page_at at S and copies what it returns; the announced word is compared with the one stored
             before anything read is handed out: another value means that the snapshot was revoked (SnapshotTooOld).
+            An unregistered reader (region.pyx) announces nothing. Each page that it used, and each page whose extents it copied, must
+            still have been the version at S afterwards: it is the page's newest, or gc_floor has not passed S (stands). Else
+            SnapshotTooOld: Store.reading and the faces begin again at a newer S while no row was handed out.
 """
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -16,9 +19,9 @@ from libc.string cimport memcmp, memcpy, memset
 from memora.engine.btree cimport value_bytes
 from memora.engine.codec cimport buf_free, whole_bytes
 from memora.engine.commit cimport commit_all, read_roots
-from memora.engine.delta cimport delta_once
+from memora.engine.delta cimport DELTA_RECORD, delta_once
 from memora.engine.extents cimport extent_bytes
-from memora.engine.frames cimport Look, page_at, still_there
+from memora.engine.frames cimport Look, page_at, still_there, unregistered_ok
 from memora.engine.layout cimport *
 from memora.engine.overlay cimport (Node, Overlay, overlay_act, overlay_below, overlay_ceil, overlay_delta, overlay_find, overlay_free, overlay_init,
                                     overlay_set, overlay_top, overlay_undo)
@@ -49,7 +52,15 @@ cdef class Transaction:
         self.region = region
         self.m = &region.m
         region.use()
+        self.read_only = read_only or self.m.read_only
+        self.snapshot_isolation = snapshot
         self.timeout_ns = <uint64_t>(timeout_s * 1e9)
+        self.epoch = region.epoch
+        if self.m.unregistered:
+            self.entry = -1
+            self.s = mm_ld64(&self.m.hot.commit_seq)
+            self.closed = False
+            return
         self.entry = region.snapshot_entry()
         if immediate:
             try:
@@ -68,9 +79,6 @@ cdef class Transaction:
             raise errors.CorruptionError(f"region {region.name!r}: versions before commit {self.m.hot.gc_floor} may be gone, "
                                          f"but the newest is {self.m.hot.commit_seq}")
         self.word = announced(self.m, <uint32_t>self.entry)
-        self.epoch = region.epoch
-        self.read_only = read_only
-        self.snapshot_isolation = snapshot
         self.closed = False
 
     def __dealloc__(self):
@@ -98,12 +106,29 @@ cdef class Transaction:
     cdef int alive(self) except -1:
         """The snapshot still stands: asked after reading, before the result is handed out."""
         mm_fence_acq()
-        if announced(self.m, <uint32_t>self.entry) != self.word:
-            raise error(self.m, MM_TOO_OLD, f"transaction at commit {self.s}")
+        if self.entry >= 0:
+            if announced(self.m, <uint32_t>self.entry) != self.word:
+                raise error(self.m, MM_TOO_OLD, f"transaction at commit {self.s}")
+        elif mm_ld64(&self.m.hot.gc_floor) > self.s:
+            self.overtaken()
         return 0
+
+    cdef int stands(self, const Look *look) except -1:
+        """As alive(), after the bytes of this page, or extents that it names, were used: an unregistered reader asks for no more."""
+        if self.entry >= 0:
+            return self.alive()
+        if not unregistered_ok(self.m, self.s, look):
+            self.overtaken()
+        return 0
+
+    cdef int overtaken(self) except -1:
+        raise errors.SnapshotTooOld(f"a reader at commit {self.s} that cannot announce its snapshots was overtaken by commit "
+                                    f"{self.m.hot.commit_seq}: begin again")
 
     cdef int writable(self) except -1:
         self.check()
+        if self.m.read_only:
+            raise error(self.m, MM_READ_ONLY, f"region {self.region.name!r}")
         if self.read_only:
             raise errors.OperationalError("attempt to write in a read-only transaction")
         if not self.has_overlay:
@@ -205,7 +230,7 @@ cdef class Transaction:
             self.alive()
         if st == MM_MOVED:
             raise error(self.m, st, "reading")
-        self.alive()
+        self.stands(&look)
         if not self.read_only:
             self.saw(st, &look, slot, k, kn)
         if st == MM_ABSENT or self.expired(e.expiry):
@@ -492,7 +517,7 @@ cdef class Transaction:
             while i > <uint32_t>self.marks[savepoint][0]:       # as in c_delete
                 i -= 1
                 n = self.o.undo[i].node
-                if n.op == MM_OP_INSERT or n.op == MM_OP_DELTA:
+                if n.op == MM_OP_INSERT or n.op == MM_OP_DELTA and n.delta.kind == DELTA_RECORD:     # that the row is there was told
                     observe(self, n.tree, n.key, n.kn)
             overlay_undo(&self.o, self.marks[savepoint][0], self.marks[savepoint][1])
             for i in range(self.n_ranges):
@@ -515,6 +540,8 @@ cdef class Transaction:
                 self.region.ticket = 0
         if self.said and self.m.me < self.m.n_slots:
             self.m.slot[self.m.me].what[0] = 0
+        if self.entry < 0:
+            return 0
         withdraw(self.m, <uint32_t>self.entry)
         return self.region.give_back(<uint32_t>self.entry)
 

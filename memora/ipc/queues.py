@@ -305,18 +305,15 @@ class Queue:
 
     def stats(self) -> dict:
         """How many jobs are "ready", "delayed" and "leased". Counts them one by one."""
-        counts = dict.fromkeys(STATES.values(), 0)
-        with contextlib.ExitStack() as stack:
-            txn = self._txn
-            if txn is None:
-                txn = self._store.begin(read_only=True)
-                stack.callback(txn.rollback)
+        def count(txn):
+            counts = dict.fromkeys(STATES.values(), 0)
             cursor = Cursor(txn, self._tree)
             more = cursor.first()
             while more:
                 counts[STATES[cursor.key[:1]]] += 1
                 more = cursor.next()
-        return counts
+            return counts
+        return count(self._txn) if self._txn is not None else self._store.reading(count)
 
     def __repr__(self):
         return f"<memora.Queue {self.name!r}>"

@@ -188,14 +188,24 @@ def insert_source(binder, planner, c, node, scope):
 
 
 def make_upsert(binder, c, node, table, rel, writer):
-    if len(node.upserts) > 1:
-        raise NotSupportedError("more than one ON CONFLICT clause")
-    clause = node.upserts[0]
+    """The chain of a statement's ON CONFLICT clauses; of several, the first one whose key is taken acts."""
+    made = [one_upsert(binder, c, clause, table, rel, writer, clause is node.upserts[-1]) for clause in node.upserts]
+    for (upsert, _), (other, _) in zip(made, made[1:]):
+        upsert.other = other
+    if len(made) > 1:
+        first = [target for _, targets in made if targets is not None for target in targets]
+        writer.order = [*dict.fromkeys(first), *(i for i in writer.order if i not in first)]
+    return made[0][0]
+
+
+def one_upsert(binder, c, clause, table, rel, writer, last):
     targets = None
     if clause.target:
         targets = [upsert_target(table, clause)]
+    elif not last:
+        raise OperationalError("only the last ON CONFLICT clause may omit its target")
     if clause.assignments is None:
-        return Upsert(targets, [], None, None, None, len(table.columns))
+        return Upsert(targets, [], None, None, None, len(table.columns)), targets
     excluded = Rel("rows", "excluded", "excluded", rel.columns)
     source = SlotSource()
     scope = Scope()
@@ -205,7 +215,7 @@ def make_upsert(binder, c, node, table, rel, writer):
     c.sources[excluded] = (source, None)
     columns, exprs = assignments(binder, c, table, clause.assignments, scope)
     where = None if clause.where is None else c.expr(binder.expr(clause.where, scope))
-    return Upsert(targets, columns, exprs, where, source, len(table.columns))
+    return Upsert(targets, columns, exprs, where, source, len(table.columns)), targets
 
 
 def upsert_target(table, clause):

@@ -7,6 +7,12 @@ class ExprSource(Source):
 class Gate(Op):
     def __init__(self, child: Op, source: Source) -> None: ...
 
+class Probe(Op):
+    loops: int
+    rows: int
+    nanoseconds: int
+    def __init__(self, child: Op) -> None: ...
+
 class Filter(Op):
     def __init__(self, child: Op, conditions: list) -> None: ...
 

@@ -1,6 +1,7 @@
 """Operators between the scans and the result: filters, joins, limits, projections, compound queries."""
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.stdlib cimport calloc, free, realloc
+from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 from memora.engine.codec cimport Buf, buf_free, buf_init
 from memora.sql.record cimport SlotSource, Source, key_put
@@ -41,6 +42,37 @@ cdef class Gate(Op):
     cdef int next(self) except -1:
         self.source.null_row = False
         return self.child.next()
+
+
+cdef class Probe(Op):
+    """Passes its child through, and counts for EXPLAIN ANALYZE: loops (how often it was opened), rows, and the nanoseconds spent in
+    it and in all below it."""
+
+    cdef Op child
+    cdef readonly int64_t loops, rows, nanoseconds
+
+    def __cinit__(self, Op child):
+        self.child = child
+
+    cdef int open(self) except -1:
+        cdef int64_t begin = nanoseconds_now()
+        self.loops += 1
+        self.child.open()
+        self.nanoseconds += nanoseconds_now() - begin
+        return 0
+
+    cdef int next(self) except -1:
+        cdef int64_t begin = nanoseconds_now()
+        cdef int found = self.child.next()
+        self.rows += found
+        self.nanoseconds += nanoseconds_now() - begin
+        return found
+
+
+cdef int64_t nanoseconds_now() noexcept nogil:
+    cdef timespec t
+    clock_gettime(CLOCK_MONOTONIC, &t)
+    return <int64_t>t.tv_sec * 1000000000 + t.tv_nsec
 
 
 cdef class Filter(Op):

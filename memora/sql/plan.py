@@ -30,11 +30,16 @@ class Node:
         for child in self.children:
             yield from child.lines(depth)
 
-    def tree(self, depth=0):
-        """(depth, operator, detail) for every node."""
-        yield depth, type(self).__name__, self.detail or ""
+    def nodes(self, depth=0):
+        """(depth, node, detail) for every node."""
+        yield depth, self, self.detail or ""
         for child in self.children:
-            yield from child.tree(depth + 1)
+            yield from child.nodes(depth + 1)
+
+    def tree(self):
+        """(depth, operator, detail) for every node."""
+        for depth, node, detail in self.nodes():
+            yield depth, type(node).__name__, detail
 
 
 def used_columns(rel):
@@ -48,6 +53,22 @@ def record_source(c, rel):
     c.sources[rel] = (source, None)
     c.compute(table, source)
     return source
+
+
+def probe(root):
+    """Puts a Probe above every operator of a plan that is not yet built; {node: Probe}, filled when it is."""
+    probes, nodes = {}, [root]
+
+    def watched(node, build):
+        def built(c):
+            probes[node] = operators.Probe(build(c))
+            return c.keep(probes[node])
+        return built
+    while nodes:
+        node = nodes.pop()
+        node.build = watched(node, node.build)
+        nodes.extend(node.children)
+    return probes
 
 
 class SingleRow(Node):

@@ -64,6 +64,7 @@ cdef class Result:
     cdef Program program
     cdef Transaction own               # a read transaction to end with the rows
     cdef object kept                   # an iterator, once rows were taken into memory
+    cdef object first                  # a row computed ahead
     cdef object __weakref__
 
     def __init__(self, kind, columns=None, decltypes=None, rowcount=-1, lastrowid=None, rows=None, Program program=None,
@@ -77,7 +78,10 @@ cdef class Result:
         return self
 
     def __next__(self):
-        cdef object row
+        cdef object row = self.first
+        if row is not None:
+            self.first = None
+            return row
         if self.program is not None:
             try:
                 row = self.program.fetch()
@@ -97,6 +101,10 @@ cdef class Result:
         """Whether rows are still to be computed."""
         return self.program is not None
 
+    def ready(self):
+        """Computes the first row, so that what can go wrong before it goes wrong now."""
+        self.first = next(self, None)
+
     def settle(self):
         """Computes all rows that are left and keeps them: the transaction is about to change or to end."""
         if self.program is not None:
@@ -108,8 +116,8 @@ cdef class Result:
         cdef Program program = self.program
         cdef Transaction own = self.own
         self.program = None
-        self.kept = None
         self.own = None
+        self.kept = self.first = None
         if program is not None:
             program.finish()
         if own is not None:

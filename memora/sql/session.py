@@ -17,8 +17,8 @@ from collections import OrderedDict
 
 from ..engine.store import LOST_TRIES
 from ..errors import (
-    IntegrityError, NotSupportedError, OperationalError, ProgrammingError, SerializationError, SQLSyntaxError)
-from . import alter, ast, ddl, dml, pragmas
+    IntegrityError, NotSupportedError, OperationalError, ProgrammingError, SerializationError, SnapshotTooOld, SQLSyntaxError)
+from . import alter, ast, ddl, dml, plan, pragmas
 from .catalog import Schema, fold
 from .compile import Compiler
 from .databases import TEMP, Combined, Parts
@@ -151,10 +151,22 @@ class Session:
         if self.closed:
             raise ProgrammingError("Cannot operate on a closed session.")
         values = self._values(statement, params)
-        transaction = self._transaction
-        own = None
-        if transaction is None:
-            own = transaction = self.store.begin(read_only=True)
+        if self._transaction is not None:
+            return self._started(statement, values, self._transaction)
+        patience = self.store.patience
+        for left in range(patience - 1, -1, -1):
+            try:
+                own = self.store.begin(read_only=True)
+                result = self._started(statement, values, own, own)
+                if patience > 1:
+                    result.ready()          # whoever is overtaken before the first row begins again
+                return result
+            except SnapshotTooOld:
+                if not left:
+                    raise
+
+    def _started(self, statement, values, transaction, own=None):
+        """The result of a SELECT in a transaction; own: one that ends with it."""
         transaction.say(statement.what)
         try:
             program = self._program(statement, transaction)
@@ -231,6 +243,8 @@ class Session:
 
     def _write(self, statement, work):
         """Runs work(transaction) -> Result in the open transaction, or in one of its own, again after a conflict."""
+        if self.store.read_only:
+            raise OperationalError("attempt to write a readonly database")
         if self._transaction is not None:
             self._transaction.say(statement.what)
             return self._guarded(work)
@@ -450,12 +464,9 @@ class Session:
     # -- PRAGMA, EXPLAIN and the rest
 
     def _reading(self, function):
-        transaction = self._transaction or self.store.begin(read_only=True)
-        try:
+        def work(transaction):
             return function(Environment(self._current_schema(transaction), self.functions, self.virtual, self))
-        finally:
-            if transaction is not self._transaction:
-                transaction.rollback()
+        return work(self._transaction) if self._transaction is not None else self.store.reading(work)
 
     def _on_pragma(self, statement, node, values):
         columns, rows = self._reading(lambda environment: pragmas.run(self, environment, node))
@@ -474,7 +485,7 @@ class Session:
 
     def _on_explain(self, statement, node, values):
         if node.mode == "ANALYZE":
-            raise NotSupportedError("EXPLAIN ANALYZE")
+            return self._analyzed(node.statement, values)
         root = self._reading(lambda environment: dml.query_plan(environment, node.statement))
         if node.mode == "QUERY PLAN":
             columns = ("id", "parent", "notused", "detail")
@@ -486,6 +497,29 @@ class Session:
             columns = ("addr", "opcode", "p1", "p2", "p3", "p4", "p5", "comment")
             rows = [(n, operator, depth, 0, 0, detail, 0, None)
                     for n, (depth, operator, detail) in enumerate(root.tree() if root is not None else ())]
+        return Result("explain", columns, (None,) * len(columns), rows=rows)
+
+    def _analyzed(self, node, values):
+        """EXPLAIN ANALYZE: runs a query and tells of each operator how often it began, its rows and its time."""
+        if not isinstance(node, ast.Select):
+            raise NotSupportedError(f"EXPLAIN ANALYZE of {type(node).__name__.upper()}: it would change rows")
+        transaction = self._transaction or self.store.begin(read_only=True)
+        try:
+            environment = Environment(self._current_schema(transaction), self.functions, self.virtual, self)
+            query = QueryBinder(environment).select(node, None)
+            program, found, probes = build_probed(environment, query, len(values))
+            program.start(transaction, values)
+            count = sum(1 for _ in Result("select", program=program))
+        finally:
+            if transaction is not self._transaction:
+                transaction.rollback()
+        rows = []
+        for depth, plan_node, detail in found.root.nodes():
+            probe = probes.get(plan_node)
+            if probe is not None:
+                rows.append((depth, type(plan_node).__name__, detail, probe.loops, probe.rows, probe.nanoseconds / 1e6))
+        rows.append((0, "Result", "", 1, count, None))
+        columns = ("depth", "operator", "detail", "loops", "rows", "milliseconds")
         return Result("explain", columns, (None,) * len(columns), rows=rows)
 
     def _on_analyze(self, statement, node, values):
@@ -540,6 +574,7 @@ class Session:
             raise ProgrammingError("this session works inside of a transaction that its owner ends")
         if self._transaction is not None:
             raise OperationalError("cannot start a transaction within a transaction")
+        self.store.hold()
         self._transaction = self.store.begin(immediate=mode in ("IMMEDIATE", "EXCLUSIVE"))
 
     def commit(self):
@@ -666,9 +701,15 @@ def compile_select(environment, node):
 
 
 def build(environment, query, param_count):
+    return build_probed(environment, query, param_count, False)[0]
+
+
+def build_probed(environment, query, param_count, probed=True):
+    """(program, its QueryPlan, {plan node: Probe})."""
     planner = Planner()
     c = Compiler(Context(param_count), planner)
     c.environment = environment
     found = planner.query(query)
+    probes = plan.probe(found.root) if probed else {}
     root = found.root.build(c)
-    return Program(c.context, root, c.exprs(found.exprs), c.ops)
+    return Program(c.context, root, c.exprs(found.exprs), c.ops), found, probes

@@ -36,6 +36,7 @@ cdef class TableWriter:
     cdef Value *stored
     cdef Buf *scratch
     cdef list defaults, names, types, checks, indexes
+    cdef public list order             # in which keys are looked at for conflicts: positions in indexes, -1 the row's own
     cdef list generated                # (number, expression over `row`) in the order of computation
     cdef list virtual                  # numbers of the columns that are not stored
     cdef bint partly                   # the record has NULL for some columns whose value is elsewhere

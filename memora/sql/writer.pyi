@@ -19,6 +19,7 @@ class TableWriter:
     last_rowid: int
     new: NewRow
     old: RecordSource
+    order: list
     row: EitherRow
     sequence: Any
     def __init__(self, context: Context, table: str, tree: int, version: int, columns: list, rowid_column: int, has_rowid: bool, rowid_conflict: Any, old_defaults: list) -> None: ...
@@ -35,6 +36,7 @@ class Insert:
     def run(self) -> int: ...
 
 class Upsert:
+    other: Upsert | None
     def __init__(self, targets: list, columns: list, exprs: list, where: Expr, excluded: SlotSource, width: int) -> None: ...
 
 class Change:

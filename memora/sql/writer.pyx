@@ -139,6 +139,7 @@ cdef class TableWriter:
         counter, or None."""
         self.indexes, self.checks, self.primary, self.sequence = indexes, checks, primary, sequence
         self.generated, self.virtual = generated or [], virtual or []
+        self.order = list(range(-1, len(indexes)))
         self.partly = self.rowid_column >= 0 or len(self.virtual) > 0
 
     # -- the new row
@@ -274,7 +275,7 @@ cdef class TableWriter:
             self.locator.p, self.old_locator.p, self.locator.n) != 0
         for pass_ in range(2):
             # what REPLACE removes comes last, so that IGNORE and ABORT of other constraints are seen first
-            for i in range(-1, len(self.indexes)):
+            for i in self.order:
                 if i < 0:
                     if not moved:
                         continue
@@ -548,10 +549,11 @@ cdef class Insert:
 
 cdef class Upsert:
     """ON CONFLICT: targets is the list of positions in writer.indexes that it names (-1 the row's own key), None for any;
-    assignments: {column: Expr} over the old row and `excluded`, or None for DO NOTHING."""
+    assignments: {column: Expr} over the old row and `excluded`, or None for DO NOTHING; other: the next clause, or None."""
 
     cdef list targets, columns, exprs
     cdef Expr where
+    cdef public Upsert other
     cdef SlotSource excluded
     cdef Value *values
     cdef Buf *scratch
@@ -580,6 +582,8 @@ cdef class Upsert:
         cdef Py_ssize_t i
         cdef int k
         if self.targets is not None and w.conflict_index not in self.targets:
+            if self.other is not None:
+                return self.other.run(w)
             raise IntegrityError(w.unique_error(None if w.conflict_index < 0 else w.indexes[w.conflict_index])
                                  if w.conflict_index >= 0 or w.primary is None else w.primary.message)
         if self.exprs is None:

@@ -364,6 +364,7 @@ typedef struct mm_map {
     int32_t slots_fd;
     uint64_t slots_dev, slots_ino;
     int32_t read_only, durable; /* durable: 0 off, 1 normal, 2 full; -1 no files */
+    uint32_t unregistered;      /* read-only, and the slots file cannot be written: no slot, no announced snapshots */
     uint32_t failpoint;         /* armed failpoint, 0 = none */
     int32_t failaction;         /* signal to raise there */
     uint32_t corrupt_page;      /* what a kernel found: for the message */
