@@ -8,6 +8,7 @@ WAITS       (a message, a commit, a job, a later try) are driven by one descript
             commits (engine/feed.pyx, Waiter): the event loop watches it while somebody waits, and never otherwise. Each waiter then looks
             without blocking at what it waits for. No thread is used per wait. Taking an entry and returning it is one step without an
             await in between, so a cancelled wait has taken nothing, and the handle goes on where it was.
+TICKETS     While somebody's ticket is in its way, a call that commits waits here, in sleeps of 2 ms, and the loop goes on.
 THE REST    does not wait: reads and single writes take microseconds, and are called through on the loop's thread. A commit waits for
             the commit lock at most `timeout`; a long SELECT takes as long as it takes: asyncio.to_thread(db.sync.execute, ...)
             keeps the loop free of it.
@@ -33,6 +34,7 @@ from memora.ipc.topics import Message, Subscription, Topic
 from memora.kv import KeySpace
 from memora.transaction import Rows, Tx
 
+TICKET_LOOK_S = 0.002                       # between two looks at somebody's ticket
 BREATH = 256                                # entries of a scan between two chances for the loop's other tasks
 
 
@@ -118,20 +120,44 @@ class _Bell:
         await asyncio.to_thread(waiter.close)       # it joins a thread that may be in the middle of a futex wait
 
 
-def _calls(sync: type, *names: str):
-    """A class decorator: methods that call `self.sync`'s of the same name through, as coroutines."""
+def _calls(sync: type, *names: str, commits: tuple[str, ...] = ()):
+    """A class decorator: methods that call `self.sync`'s of the same name through, as coroutines; `commits` let a ticket go first."""
     def decorate(cls):
-        for name in names:
-            setattr(cls, name, _coroutine(getattr(sync, name), name))
+        for name in names + commits:
+            setattr(cls, name, _coroutine(getattr(sync, name), name, name in commits))
         return cls
     return decorate
 
 
-def _coroutine(method, name):
+def _coroutine(method, name, commits):
     @functools.wraps(method, updated=())
     async def call(self, *args, **kwargs):
+        if commits:
+            await _turn(self.sync)
         return getattr(self.sync, name)(*args, **kwargs)
     return call
+
+
+async def _turn(sync):
+    """Wait while somebody's ticket would keep this object's commit waiting, at most as long as the commit itself would."""
+    if isinstance(sync, Job):
+        sync = sync._queue
+    if isinstance(sync, Tx):
+        if sync.closed or sync.read_only or sync.ticket_held:
+            return
+        store = sync._database._store
+    elif isinstance(sync, (KeySpace, Cache)):
+        if sync.transaction is not None:
+            return                          # a write of a transaction is private
+        store = sync.store
+    else:
+        if getattr(sync, "_txn", None) is not None:
+            return
+        store = sync._store
+    if not store.closed and store.ticket_stands() is not None:
+        end = time.monotonic() + store.timeout_s
+        while time.monotonic() < end and not store.closed and store.ticket_stands() is not None:
+            await asyncio.sleep(TICKET_LOOK_S)
 
 
 async def _slowly(iterable: Iterable):
@@ -154,8 +180,8 @@ class _Twin:
 
 # ---------------------------------------------------------------------------------------------- spaces
 
-@_calls(KeySpace, "get", "put", "add", "delete", "get_many", "put_many", "delete_many", "incr", "bump", "pop", "popitem", "setdefault", "update",
-        "clear")
+@_calls(KeySpace, "get", "get_many",
+        commits=("put", "add", "delete", "put_many", "delete_many", "incr", "bump", "pop", "popitem", "setdefault", "update", "clear"))
 class AsyncKeySpace(_Twin):
     """The awaitable twin of KeySpace."""
 
@@ -167,7 +193,8 @@ class AsyncKeySpace(_Twin):
         return _slowly(iter(self.sync))
 
 
-@_calls(Cache, "get", "set", "add", "delete", "incr", "bump", "touch", "expires", "get_many", "set_many", "delete_many", "clear", "stats")
+@_calls(Cache, "get", "expires", "get_many", "stats",
+        commits=("set", "add", "delete", "incr", "bump", "touch", "set_many", "delete_many", "clear"))
 class AsyncCache(_Twin):
     """The awaitable twin of Cache."""
 
@@ -182,6 +209,7 @@ class AsyncCache(_Twin):
             value = value()
             if isinstance(value, Awaitable):
                 value = await value
+        await _turn(self.sync)
         return self.sync.get_or_set(key, value, ttl)
 
 
@@ -219,7 +247,7 @@ class AsyncSubscription(_Twin):
         self.sync.close()
 
 
-@_calls(Topic, "publish")
+@_calls(Topic, commits=("publish",))
 class AsyncTopic(_Twin):
     """The awaitable twin of Topic."""
 
@@ -232,7 +260,7 @@ class AsyncTopic(_Twin):
         return AsyncSubscription(self.sync.subscribe(position), self._bell)
 
 
-@_calls(Job, "ack", "nack")
+@_calls(Job, commits=("ack", "nack"))
 class AsyncJob(_Twin):
     """The awaitable twin of Job: `async with job:` acknowledges it at the end, or gives it back if the block raises."""
 
@@ -246,10 +274,11 @@ class AsyncJob(_Twin):
         return self
 
     async def __aexit__(self, kind, error, traceback):
+        await _turn(self.sync)
         return self.sync.__exit__(kind, error, traceback)
 
 
-@_calls(Queue, "put", "stats")
+@_calls(Queue, "stats", commits=("put",))
 class AsyncQueue(_Twin):
     """The awaitable twin of Queue."""
 
@@ -263,6 +292,8 @@ class AsyncQueue(_Twin):
         Cancelled while it waits, it has claimed nothing.
         """
         timeout = None if timeout is None else seconds(timeout, "timeout")
+        if timeout != 0:
+            await _turn(self.sync)
         job = self.sync.claim(0)
         if job is None and timeout != 0 and self.sync._txn is None:
             job = await self._bell.wait(self._look(), timeout)
@@ -277,6 +308,9 @@ class AsyncQueue(_Twin):
             now = time.monotonic()
             if not wait.sleep(0) and (again is None or now < again):
                 return None, None if again is None else again - now
+            if self.sync._store.ticket_stands() is not None:
+                again = now
+                return None, TICKET_LOOK_S
             job, pause = wait.look()
             again = None if pause is None else now + pause
             return job, pause
@@ -284,10 +318,12 @@ class AsyncQueue(_Twin):
 
     async def ack(self, job: AsyncJob):
         """The job is done: remove it. OperationalError: the claim does not hold it any more."""
+        await _turn(self.sync)
         self.sync.ack(job.sync)
 
     async def nack(self, job: AsyncJob, delay: float | str = 0):
         """Give the job back, to be claimed again at once or after `delay`."""
+        await _turn(self.sync)
         self.sync.nack(job.sync, delay)
 
 
@@ -348,6 +384,8 @@ class _Spaces(_Twin):
 
     async def execute(self, sql: str, params: Any = ()) -> AsyncRows:
         """Run one SQL statement."""
+        if isinstance(self.sync, database.Database) and not sql.lstrip()[:6].upper() == "SELECT":
+            await _turn(self.sync)
         return AsyncRows(self.sync.execute(sql, params))
 
     def kv(self, name: str, pickle: bool = False) -> AsyncKeySpace:
@@ -367,9 +405,11 @@ class _Spaces(_Twin):
         return AsyncQueue(self.sync.queue(name), self._bell)
 
 
-@_calls(Tx, "commit", "rollback")
+@_calls(Tx, "rollback", commits=("commit",))
 class AsyncTx(_Spaces):
     """The awaitable twin of Tx: `async with db.transaction() as tx:` commits at the end, or rolls back if the block raises."""
+
+    ticket_held = property(lambda self: self.sync.ticket_held, doc="Whether it keeps other commits waiting, as Tx.ticket_held.")
 
     snapshot = property(lambda self: self.sync.snapshot, doc="The number of the commit that it reads.")
     commit_number = property(lambda self: self.sync.commit_number, doc="The number of its commit; None before it, and after a rollback.")
@@ -384,7 +424,43 @@ class AsyncTx(_Spaces):
         return self
 
     async def __aexit__(self, kind, error, traceback):
+        if kind is None:
+            await _turn(self.sync)
         return self.sync.__exit__(kind, error, traceback)
+
+
+class _Unbegun:
+    """In the place of a Tx that does not have its ticket yet."""
+
+    def __getattr__(self, name):
+        raise errors.ProgrammingError("the transaction does not have its ticket yet: use `async with`, or await it")
+
+
+class _Immediate(AsyncTx):
+    """A transaction that waits for the ticket when it is entered, or awaited. The ticket's deadline counts from there."""
+
+    def __init__(self, db: database.Database, isolation: str, bell: _Bell):
+        super().__init__(_Unbegun(), bell)
+        self._db, self._isolation = db, isolation
+
+    def __await__(self):
+        return self._begun().__await__()
+
+    async def _begun(self):
+        store = self._db._store
+        end = time.monotonic() + store.timeout_s
+        while isinstance(self.sync, _Unbegun):
+            try:
+                self.sync = Tx(self._db, self._isolation, immediate=True, wait=False)
+            except errors.LockTimeout:
+                if time.monotonic() >= end:
+                    raise
+                await asyncio.sleep(TICKET_LOOK_S)
+        return self
+
+    async def __aenter__(self):
+        await self._begun()
+        return await super().__aenter__()
 
 
 class AsyncDatabase(_Spaces):
@@ -397,27 +473,30 @@ class AsyncDatabase(_Spaces):
     closed = property(lambda self: self.sync.closed, doc="Whether it was closed.")
     commit_number = property(lambda self: self.sync.commit_number, doc="The number of the newest commit.")
 
-    def transaction(self, isolation: str = "serializable", read_only: bool = False) -> AsyncTx:
-        """A transaction, as Database.transaction."""
-        return AsyncTx(self.sync.transaction(isolation, read_only), self._bell)
+    def transaction(self, isolation: str = "serializable", read_only: bool = False, immediate: bool = False) -> AsyncTx:
+        """A transaction, as Database.transaction. An immediate one waits for its ticket in `async with`, or when it is awaited."""
+        if immediate and not read_only:
+            return _Immediate(self.sync, isolation, self._bell)
+        return AsyncTx(self.sync.transaction(isolation, read_only, immediate), self._bell)
 
     def snapshot(self) -> AsyncTx:
         """A read-only transaction."""
         return AsyncTx(self.sync.snapshot(), self._bell)
 
     async def run(self, fn: Callable[[AsyncTx], Awaitable], tries: int = database.RUN_TRIES) -> Any:
-        """await fn(tx) in a transaction, committed, and again on a conflict; returns what fn returned. fn may run several times."""
+        """await fn(tx) in a transaction, committed, and again on a conflict, as Database.run; returns what fn returned."""
         if tries < 1:
             raise ValueError(f"tries must be at least 1, not {tries}")
         for n in range(tries):
             try:
-                async with self.transaction() as tx:
+                async with self.transaction(immediate=n >= database.LOST_TRIES) as tx:
                     result = await fn(tx)
                 return result
             except errors.SerializationError:
                 if n + 1 == tries:
                     raise
-            await asyncio.sleep(random.random() * min(0.05, 0.0002 * 2 ** min(n, 8)))
+            if n + 1 < database.LOST_TRIES:
+                await asyncio.sleep(random.random() * min(0.05, 0.0002 * 2 ** min(n, 8)))
 
     def changes(self, name: str | Iterable[str] | None = None, since: int | None = None, pickle: bool = False) -> AsyncChanges:
         """Follow what is committed, as Database.changes."""

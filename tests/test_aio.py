@@ -385,3 +385,71 @@ def test_fork_with_a_waiter(shm):
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert asyncio.run(once(3)) == 3
     asyncio.run(db.close())
+
+
+@run
+async def test_an_immediate_transaction_waits_without_keeping_the_loop(db, shm):
+    kv = db.kv("k")
+    await kv.put("n", 0)
+    order, ticks = [], 0
+
+    async def change(name, pause):
+        async with db.transaction(immediate=True) as tx:
+            assert tx.ticket_held
+            order.append(name)
+            value = await tx.kv("k").get("n")
+            await asyncio.sleep(pause)
+            await tx.kv("k").put("n", value + 1)
+
+    async def tick():
+        nonlocal ticks
+        while True:
+            ticks += 1
+            await asyncio.sleep(0.005)
+
+    async def single():
+        order.append("put")
+        await kv.put("other", 1)
+        await db.execute("CREATE TABLE IF NOT EXISTS t (a)")
+        order.append("put done")
+
+    ticking = asyncio.create_task(tick())
+    first = asyncio.create_task(change("first", 0.2))
+    await asyncio.sleep(0.02)
+    await asyncio.gather(first, change("second", 0.1), change("third", 0.1), single())
+    ticking.cancel()
+    assert order[0] == "first" and set(order) == {"first", "second", "third", "put", "put done"} and order.index("put done") > 1
+    assert await kv.get("n") == 3
+    assert ticks > 20
+    tx = db.transaction(immediate=True)
+    with pytest.raises(errors.ProgrammingError, match="ticket yet"):
+        await tx.execute("SELECT 1")
+    assert await tx is tx and tx.ticket_held
+    await tx.rollback()
+    assert db.sync.locks() == []
+
+
+@run
+async def test_a_ticket_of_this_thread_is_waited_for_until_the_timeout(db, shm):
+    async with aio.open(shm, timeout=0.3) as other:
+        async with db.transaction(immediate=True):
+            with pytest.raises(errors.LockTimeout, match="is taken; held by process"):
+                await other.transaction(immediate=True)
+            with pytest.raises(errors.LockTimeout, match="not free within 0.3 s|this very thread"):
+                await other.kv("k").put(1, 1)
+
+
+@run
+async def test_run_takes_the_ticket_after_three_conflicts(db, shm):
+    kv = db.kv("k")
+    held = []
+
+    async def work(tx):
+        held.append(tx.ticket_held)
+        value = await tx.kv("k").get("n")
+        if not tx.ticket_held:
+            await kv.put("n", len(held))
+        await tx.kv("k").put("m", value)
+
+    await db.run(work)
+    assert held == [False, False, False, True]

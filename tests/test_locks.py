@@ -54,9 +54,9 @@ def test_lock_timeout_names_pid_age_statement_and_operation(store, spawn):
                           r"\(a transaction of 2 changes\)", str(caught.value))
         assert found, caught.value
         ages.append(float(found[1]))
-    assert ages[0] >= 0.15 and ages[1] >= ages[0] + 0.29
+    assert ages[0] > 0 and ages[1] >= ages[0] + 0.29        # since the first waiter slept through a whole wait
     lock, = store.locks()
-    assert lock["lock"] == "commit" and lock["pid"] == holder.pid and lock["alive"] and lock["age"] >= 0.49
+    assert lock["lock"] == "commit" and lock["pid"] == holder.pid and lock["alive"] and lock["age"] >= ages[1] - 0.005
     assert lock["what"] == "UPDATE everything SET x = 1 (a transaction of 2 changes)"
     assert [p["what"] for p in store.processes() if p["pid"] == holder.pid] == ["UPDATE everything SET x = 1"]
     assert holder.wait_going_on() == 0
@@ -71,7 +71,7 @@ def test_the_age_of_a_lock_is_not_that_of_its_owner_before(store, spawn):
         before = time.monotonic()
         with pytest.raises(errors.LockTimeout) as caught:
             put(store, 16, b"c", b"3", timeout_s=0.3)
-        assert 0.2 <= float(re.search(r"for (\S+) s", str(caught.value))[1]) <= time.monotonic() - before + 0.05
+        assert 0 < float(re.search(r"for (\S+) s", str(caught.value))[1]) <= time.monotonic() - before + 0.005
         assert "UPDATE" not in str(caught.value)
         assert holder.wait_going_on() == 0
 
@@ -335,3 +335,13 @@ def test_every_process_makes_progress(db, shm, spawn, crowd):
     counts = [n for n, longest in done]
     assert db.execute("SELECT n FROM t").fetchone() == (sum(counts),)       # and no increment was lost
     assert min(counts) >= 10, done
+
+
+def test_single_puts_of_many_processes_take_turns(db, shm, spawn):
+    db.kv("k")
+    children = [spawn(hammer, shm, 1.5) for _ in range(5)]
+    counts = []
+    for child in children:
+        assert child.wait() == 0
+        counts.append(struct.unpack("<Q", child.out.read())[0])
+    assert min(counts) > max(1000, sum(counts) / 100), counts

@@ -335,6 +335,24 @@ def test_a_checkpoint_is_revoked_last(stores):
     checkpoint.rollback()
 
 
+def test_what_views_keep_costs_no_snapshot(shm):
+    with memora.open(shm, max_bytes="32MB", ring_bytes="256KB", snapshot_bytes="1MB") as db:
+        kv = db.kv("k")
+        for n in range(4):
+            kv[n] = b"x" * (1 << 20)
+        views = [kv.view(n) for n in range(4)]
+        for n in range(4):
+            kv[n] = b"y" * (1 << 20)
+        with db.snapshot() as tx:
+            for n in range(300):
+                kv["small"] = n
+            assert db.stats()["kept_bytes"] > 4 << 20 and db.stats()["snapshots_revoked"] == 0
+            assert tx.kv("k")[0][:1] == b"y"
+        for view in views:
+            assert view[:1] == b"x"
+            view.release()
+
+
 def test_dead_owners_go_first(small, spawn):
     def leave(name, out):
         store = Store.open(name, create=False)

@@ -7,7 +7,7 @@ INVARIANTS  (1) A snapshot is revoked only under the commit lock, by compare-and
             (2) What dead owners left goes first, then the oldest snapshot, then the next. A checkpoint's is revoked only when a full
                 region needs the room, and last: it starts again.
             (3) For want of bytes nobody is revoked before everything kept was looked at again: what was kept for a snapshot that
-                is gone does not count.
+                is gone does not count, and what views alone keep (views.pyx has their limit) does not either.
 READERS     A revoked snapshot raises SnapshotTooOld from the next read on, before anything read under it is handed out, and at commit
             (transaction.pyx, alive; commit.pyx, build_all).
 """
@@ -19,18 +19,9 @@ from memora.engine.procs cimport revoke, revoke_oldest
 from memora.engine.sync cimport *
 
 
-cdef uint64_t kept_bytes(const mm_map *m) noexcept nogil:
-    """What is retired and was still needed when last looked at. What a view pins does not count: to revoke a snapshot would not free it."""
-    cdef uint64_t granules = m.hot.xlimbo_granules, of_views = 0
-    cdef uint32_t i, g
-    cdef mm_extent *x
-    for i in range(m.n_pinned if m.n_pinned != 0xffffffffU else 0):
-        g = m.pinned[i]
-        if g < m.hot.n_units * MM_PER_UNIT and (i == 0 or m.pinned[i - 1] != g):
-            x = mm_extent_at(m, g)
-            if x.retired:
-                of_views += x.granules
-    return m.hot.pinned_count * MM_UNIT + (granules - of_views if of_views < granules else 0) * MM_GRANULE
+cdef inline uint64_t kept_bytes(const mm_map *m) noexcept nogil:
+    """What is retired and was still needed when last looked at."""
+    return m.hot.pinned_count * MM_UNIT + m.hot.xlimbo_granules * MM_GRANULE
 
 
 cdef int keep_budget(mm_map *m) noexcept nogil:
@@ -44,7 +35,7 @@ cdef int keep_budget(mm_map *m) noexcept nogil:
             st = collect_extents(m, 1)
         if st:
             return st
-        if kept_bytes(m) > m.super.snapshot_bytes:
+        if kept_bytes(m) - m.viewed_granules * MM_GRANULE > m.super.snapshot_bytes:
             revoke_oldest(m, -1, 0)
     elif reserve_low(m):
         revoke_oldest(m, -1, 1)

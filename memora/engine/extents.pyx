@@ -223,7 +223,9 @@ cdef int collect_extents(mm_map *m, int forced) noexcept nogil:
     cdef uint64_t n
     cdef uint32_t g
     cdef mm_extent *x
-    cdef int st = collect_logged(m, forced)
+    cdef int st
+    m.viewed_granules = 0
+    st = collect_logged(m, forced)
     n = m.hot.xlimbo_count
     if st or n == 0 or (not forced and n < XLIMBO_START):
         return st
@@ -246,6 +248,8 @@ cdef int collect_extents(mm_map *m, int forced) noexcept nogil:
             put64(m, &m.hot.xlimbo_tail, 0)
         put64(m, &m.hot.xlimbo_count, get64(m, &m.hot.xlimbo_count) - 1)
         put64(m, &m.hot.xlimbo_granules, get64(m, &m.hot.xlimbo_granules) - get32(m, &x.granules))
+        if pinned(m, g) and not needed(m, x.linked, get64(m, &x.retired)):
+            m.viewed_granules += get32(m, &x.granules)
         st = free_or_keep(m, g, x)
         n -= 1
         if st == MM_OK:

@@ -15,6 +15,7 @@ from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy
 from memora.engine.commit cimport TreeRef, commit_one, read_roots
 from memora.engine.extents cimport extent_bytes
+from memora.engine.frames cimport published_units
 from memora.engine.layout cimport *
 from memora.engine.region cimport Region
 from memora.engine.status cimport error
@@ -338,7 +339,11 @@ cdef class TopicReader:
         cdef mm_map *m = &self.region.m
         cdef uint32_t e
         mm_fence_acq()
+        if self.t.root >= m.cap_pages:
+            raise errors.CorruptionError(f"topic {self.t.tree}: its root, page {self.t.root}, lies outside the page table")
         e = mm_ld32(&m.pt[self.t.root])
+        if not e & MM_PT_BITS and e >= published_units(m, e):
+            raise errors.CorruptionError(f"topic {self.t.tree}: its root lies in frame {e}, outside the region")
         if e & MM_PT_BITS or mm_frame_at(m, e).tree != self.t.tree:
             raise errors.OperationalError("the topic was dropped")
         return 0

@@ -15,8 +15,11 @@ PROTECTS    The commit lock protects every word that roll_forward may store, slo
             Nothing else is taken after it.
 READERS     announce: S = commit_seq, word = S, full fence, gc_floor <= S or again. The collector raises gc_floor, fences, and then
             looks at the words (frames.scan_snapshots): one of the two sees the other.
-WAITERS     spin briefly, then sleep on the lock word for at most 4 ms at a time; after each sleep that timed out they ask
-            whether the owner lives. A lost wake-up therefore costs milliseconds, never a hang.
+WAITERS     spin briefly, then nap some fifty microseconds at a time, and only then say that they wait (MM_LOCK_WAITERS) and sleep on the
+            lock word for at most 4 ms at a time, to be woken in the order of arrival; after each sleep that timed out they ask
+            whether the owner lives. A lost wake-up therefore costs milliseconds, never a hang. The naps are for two processes that
+            both commit all the time: whoever has the lock goes on with warm caches and pays no wake-up, and they take turns of
+            some dozen commits (docs/decisions.md has the figures).
 TICKET      Its holder keeps other commits out until it commits, rolls back or dies, or until its deadline has passed and somebody waits.
             Who waits sleeps on ticket_event outside the lock, at most 4 ms at a time, and says so in ticket_want_ns: a newcomer who
             wants the ticket then steps back once, so that they take turns.
@@ -37,8 +40,10 @@ cdef extern from "<errno.h>" nogil:
 cdef uint64_t NOBODY = 0xffffffffffffffffULL      # owner of a word that is free, or about to be claimed or freed
 
 cdef enum:
-    SPIN = 60
-    WAIT_NS = 4000000
+    SPIN = 60                   # looks before anything else: longer than a small commit holds the lock
+    NAPS = 20                   # then naps, with one look after each
+    NAP_NS = 50000
+    WAIT_NS = 4000000           # then sleeps on the lock word, at most so long each
 
 mm_fork_watch()
 
@@ -181,15 +186,23 @@ cdef int lock_take(mm_map *m, uint64_t timeout_ns) noexcept nogil:
     """
     cdef uint64_t begun, now
     cdef uint32_t w, mine = lock_name(m)
-    cdef int st
+    cdef int st, naps = 0, looks = 0
     if lock_try(m):
         return MM_OK
     begun = mm_mono_ns()
     while True:
         w = mm_ld32(&m.hot.lock)
         if w == 0:
-            if mm_cas32(&m.hot.lock, 0, mine | MM_LOCK_WAITERS):    # others may still sleep: keep their mark
+            if mm_cas32(&m.hot.lock, 0, mine | (MM_LOCK_WAITERS if naps == NAPS else 0)):   # others may still sleep: keep their mark
                 break
+            continue
+        if naps < NAPS:
+            naps += 1
+            mm_nap(NAP_NS)
+            continue
+        if looks:                       # just woken, which cost the last owner a system call: try longer than once
+            looks -= 1
+            mm_pause()
             continue
         if not w & MM_LOCK_WAITERS:
             if not mm_cas32(&m.hot.lock, w, w | MM_LOCK_WAITERS):
@@ -197,6 +210,7 @@ cdef int lock_take(mm_map *m, uint64_t timeout_ns) noexcept nogil:
             w |= MM_LOCK_WAITERS
         st = mm_futex_wait(&m.hot.lock, w, WAIT_NS)     # sync point: lock_release's wake
         now = mm_mono_ns()
+        looks = 0 if st else SPIN
         if st and mm_ld32(&m.hot.lock) == w:
             if not owner_alive(m, w) and mm_cas32(&m.hot.lock, w, mine | MM_LOCK_WAITERS):
                 lock_taken(m)

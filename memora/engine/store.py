@@ -55,10 +55,13 @@ class Store:
         """
         if isolation not in ("serializable", "snapshot"):
             raise ValueError(f"isolation must be 'serializable' or 'snapshot', not {isolation!r}")
-        if immediate and read_only:
+        if timeout_s is None:
+            timeout_s = self.timeout_s
+        if not immediate:
+            return Transaction(self.region, read_only=read_only, snapshot=isolation == "snapshot", timeout_s=timeout_s)
+        if read_only:
             raise ValueError("a read-only transaction needs no ticket: immediate and read_only exclude each other")
-        return Transaction(self.region, read_only=read_only, snapshot=isolation == "snapshot",
-                           timeout_s=self.timeout_s if timeout_s is None else timeout_s, immediate=immediate, wait=wait)
+        return Transaction(self.region, snapshot=isolation == "snapshot", timeout_s=timeout_s, immediate=True, wait=wait)
 
     @property
     def read_only(self) -> bool:

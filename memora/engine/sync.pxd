@@ -29,6 +29,7 @@ cdef extern from "csrc/sync.h" nogil:
     uint32_t mm_log2(uint32_t) noexcept
     int mm_random(void *, size_t) noexcept
     int mm_futex_wait(void *, uint32_t, uint64_t) noexcept
+    void mm_nap(uint64_t) noexcept
     long mm_futex_wake(void *, int) noexcept
     uint64_t mm_mono_ns() noexcept
     uint64_t mm_coarse_ns() noexcept

@@ -50,7 +50,7 @@ cdef int wait_ticket(Region r, uint64_t timeout_ns, uint64_t mine, int taking) e
             raise ticket_timeout(m, r.name, t, "is held by this very thread, which would wait for itself")
         now = mm_mono_ns()
         if now - begun >= timeout_ns and (t or waited):
-            raise ticket_timeout(m, r.name, t, f"was not free within {timeout_ns / 1e9:g} s")
+            raise ticket_timeout(m, r.name, t, f"was not free within {timeout_ns / 1e9:g} s" if timeout_ns else "is taken")
         if t:
             mm_st64(&m.hot.ticket_want_ns, now)
         if t == 0:

@@ -87,6 +87,7 @@ static inline int mm_futex_wait(void *p, uint32_t seen, uint64_t timeout_ns) {
     if (syscall(SYS_futex, p, FUTEX_WAIT, seen, &t, NULL, 0) == 0) return 0;
     return errno == EAGAIN ? 0 : errno;
 }
+static inline void mm_nap(uint64_t ns) { struct timespec t = {0, (long)ns}; clock_nanosleep(CLOCK_MONOTONIC, 0, &t, NULL); }
 static inline long mm_futex_wake(void *p, int n) { return syscall(SYS_futex, p, FUTEX_WAKE, n, NULL, NULL, 0); }
 
 static inline uint64_t mm_clock_ns(int id) {
