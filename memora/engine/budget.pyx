@@ -19,18 +19,9 @@ from memora.engine.procs cimport revoke, revoke_oldest
 from memora.engine.sync cimport *
 
 
-cdef uint64_t kept_bytes(const mm_map *m) noexcept nogil:
-    """What is retired and was still needed when last looked at. What a view pins does not count: to revoke a snapshot would not free it."""
-    cdef uint64_t granules = m.hot.xlimbo_granules, of_views = 0
-    cdef uint32_t i, g
-    cdef mm_extent *x
-    for i in range(m.n_pinned if m.n_pinned != 0xffffffffU else 0):
-        g = m.pinned[i]
-        if g < m.hot.n_units * MM_PER_UNIT and (i == 0 or m.pinned[i - 1] != g):
-            x = mm_extent_at(m, g)
-            if x.retired:
-                of_views += x.granules
-    return m.hot.pinned_count * MM_UNIT + (granules - of_views if of_views < granules else 0) * MM_GRANULE
+cdef inline uint64_t kept_bytes(const mm_map *m) noexcept nogil:
+    """What is retired and was still needed when last looked at."""
+    return m.hot.pinned_count * MM_UNIT + m.hot.xlimbo_granules * MM_GRANULE
 
 
 cdef int keep_budget(mm_map *m) noexcept nogil:

@@ -165,11 +165,7 @@ cdef int retire_logged(mm_map *m, uint32_t granule) noexcept nogil:
 
 cdef int free_or_keep(mm_map *m, uint32_t g, mm_extent *x) noexcept nogil:
     """A retired extent was taken out of its list: free it, or put it at the end of xlimbo, if a snapshot or pin needs it."""
-    cdef int kept = needed(m, x.linked, get64(m, &x.retired))
-    if not kept and pinned(m, g):
-        m.viewed_granules += get32(m, &x.granules)
-        kept = 1
-    if kept:
+    if needed(m, x.linked, get64(m, &x.retired)) or pinned(m, g):
         m.building = get64(m, &x.retired)
         return retire_extent(m, g)
     free_run(m, g, x.granules)
@@ -252,6 +248,8 @@ cdef int collect_extents(mm_map *m, int forced) noexcept nogil:
             put64(m, &m.hot.xlimbo_tail, 0)
         put64(m, &m.hot.xlimbo_count, get64(m, &m.hot.xlimbo_count) - 1)
         put64(m, &m.hot.xlimbo_granules, get64(m, &m.hot.xlimbo_granules) - get32(m, &x.granules))
+        if pinned(m, g) and not needed(m, x.linked, get64(m, &x.retired)):
+            m.viewed_granules += get32(m, &x.granules)
         st = free_or_keep(m, g, x)
         n -= 1
         if st == MM_OK:

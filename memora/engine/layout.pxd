@@ -358,10 +358,10 @@ cdef extern from "csrc/layout.h" nogil:
         uint8_t *rec
         uint64_t rec_n, rec_cap
         uint32_t rec_ops
-        uint64_t viewed_granules
         uint64_t rec_full
         uint32_t rec_refs
         uint32_t ready
+        uint64_t viewed_granules
         uint64_t *scan
         uint32_t n_scan, cap_scan
         mm_bytes work[2]

@@ -380,9 +380,9 @@ typedef struct mm_map {
     uint64_t building;          /* number of the commit being built */
     uint64_t now_ns;            /* its wall clock */
     uint8_t *rec; uint64_t rec_n, rec_cap; uint32_t rec_ops;
-    uint64_t viewed_granules;   /* what only views kept in the last collection of extents */
     uint64_t rec_full; uint32_t rec_refs;       /* its length with all new values in it; ops that name values */
     uint32_t ready;             /* extent that holds the value to be put next, 0 = none */
+    uint64_t viewed_granules;   /* what only views kept in the last collection of extents */
     uint64_t *scan; uint32_t n_scan, cap_scan;  /* active snapshots seen by the collector */
     mm_bytes work[2];           /* results of deltas */
     uint32_t *pinned; uint32_t n_pinned, cap_pinned;    /* extents that pins name, sorted, as the collector saw them */
