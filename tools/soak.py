@@ -6,7 +6,8 @@ shrinking), subscriber, follower (a replica by the change feed), reader (one sna
 long), auditor (what must hold in every snapshot), files (a database with files, durability "normal").
 
 Every writer keeps a number in what it commits and, outside, in a file that survives it: what it is about to commit, and what was
-acknowledged. After a kill the number in the database must be one of the two. A broken promise ends the soak with status 1.
+acknowledged. After a kill the number in the database must be one of the two. A broken promise ends the soak with status 1. SIGTERM ends it
+early, with its result.
 """
 from __future__ import annotations
 
@@ -385,6 +386,9 @@ class Soak:
         self.kills = self.stops = self.checks = 0
         self.peak = dict.fromkeys(("bytes", "frames", "pinned_frames", "limbo_frames", "log_bytes", "extent_bytes"), 0)
 
+    def end_early(self, *_):
+        self.until = time.monotonic()
+
     def start(self, index):
         with open(Path(self.folder, f"errors-{index}"), "ab") as stderr:
             self.running[index] = subprocess.Popen(
@@ -510,11 +514,16 @@ def main():
     given = parser.parse_args()
     seed = random.randrange(1 << 30) if given.seed is None else given.seed
     if given.role:
-        globals()[given.role](Worker(int(given.index), given.region, given.folder, seed))
-        return 0
+        worker = Worker(int(given.index), given.region, given.folder, seed)
+        while True:
+            try:
+                globals()[given.role](worker)
+            except errors.SnapshotTooOld:       # stopped in the middle of a look-up: nothing was written, begin again
+                worker.notes["too old"] += 1
     folder = given.folder or tempfile.mkdtemp(prefix="memora-soak-")
     say(f"seed {seed}")
     soak = Soak(given.minutes, seed, folder)
+    signal.signal(signal.SIGTERM, soak.end_early)
     try:
         soak.run()
         soak.end()
