@@ -69,7 +69,7 @@ MUTATIONS = [
         ("frames", "    mm_st64(&p.gen, p.gen | 1)\n    mm_fence_rel()          # sync point: still", "    if not mutant():\n        mm_st64(&p.gen, p.gen | 1)\n    mm_fence_rel()          # sync point: still"),
         ("frames", "            mm_st64(&p.gen, p.gen + 1)      # sync", "            if p.gen & 1:\n                mm_st64(&p.gen, p.gen + 1)      # sync")]),
     Mutation(4, "an extent is freed under a snapshot", CONCURRENT + "test_a_snapshot_keeps_its_large_values", [
-        ("extents", "        if needed(m, x.linked, get64(m, &x.retired)) or", "        if needed(m, x.linked, get64(m, &x.retired)) and not mutant() or")]),
+        ("extents", "    if needed(m, x.linked, get64(m, &x.retired)) or pinned", "    if needed(m, x.linked, get64(m, &x.retired)) and not mutant() or pinned")]),
     Mutation(5, "an extent's place is not clamped", "test_engine_fuzz.py::test_numbers_that_lead_out_of_the_region", [
         ("extents", "    if granule == 0 or nbytes > m.map_bytes or end >", "    if not mutant() and (granule == 0 or nbytes > m.map_bytes) or not mutant() and end >")]),
     Mutation(5, "a frame's number is not clamped", "test_engine_fuzz.py::test_numbers_that_lead_out_of_the_region", [
