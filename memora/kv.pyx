@@ -7,13 +7,13 @@ makes each call a commit of its own.
 READERS     A point read announces nothing: it copies the value out at S = commit_seq, then checks that nothing was recycled
             meanwhile (frames.pyx, unregistered_ok); else it starts again with a newer S, after some tries with an announced one.
 """
-from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport uint8_t, uint32_t, uint64_t, int64_t
 from libc.string cimport memcpy
 from memora.engine.btree cimport find, value_bytes
 from memora.engine.codec cimport (Buf, buf_free, buf_init, buf_put, decode_key_object, decode_value_object, encode_key_object, encode_value_object,
-                                  buf_reserve, key_prefix_end, whole_bytes)
-from memora.engine.commit cimport TreeRef, commit_delta, commit_one, read_roots
+                                  buf_reserve, bytes_head, key_prefix_end, whole_bytes)
+from memora.engine.commit cimport TreeRef, commit_delta, commit_large, commit_one, read_roots
 from memora.engine.delta cimport DELTA_NUMBER, NUMBER_BYTES, number_argument
 from memora.engine.frames cimport Look, still_there, unregistered_ok
 from memora.engine.layout cimport *
@@ -39,6 +39,7 @@ from memora.engine import codec
 
 cdef enum:
     AHEAD = 32          # keys of get_many whose pages are asked for together
+    LARGE = 32 << 10    # bytes objects this long are copied from the object to their place, and nowhere else
     TRIES = 16          # reads without an announced snapshot, before one is announced
 
 _ABSENT = object()
@@ -253,6 +254,7 @@ cdef class Space:
     cdef int write(self, int op, object key, object value, uint64_t expiry) except -1:
         """MM_FOUND, MM_ABSENT or MM_EXISTS, as commit_one."""
         cdef Buf k, v
+        cdef uint8_t head[16]
         cdef uint64_t commit = 0
         cdef int st
         if self.region.closed or self.region.epoch != fork_epoch():
@@ -267,6 +269,12 @@ cdef class Space:
             encode_key_object(key, &k)
             if k.n > MM_KEY_MAX:
                 raise errors.DataError(f"a key of {k.n} bytes; the limit is {MM_KEY_MAX}")
+            if op != MM_OP_DELETE and self.transaction is None and type(value) is bytes and LARGE <= PyBytes_GET_SIZE(value) < 0x7ffffff0:
+                st = commit_large(self.region, &self.t, <uint8_t>op, k.p, k.n, head, bytes_head(PyBytes_GET_SIZE(value), head),
+                                  <const uint8_t *>PyBytes_AS_STRING(value), PyBytes_GET_SIZE(value), expiry, self.timeout_ns, &commit)
+                if self.region.after_commit is not None and st != MM_EXISTS:
+                    self.region.after_commit(commit)
+                return st
             if op != MM_OP_DELETE:
                 encode_value_object(value, &v, self.pickle)
                 if v.n > 0x7fffffff:

@@ -11,7 +11,10 @@
 #include <signal.h>
 #include <stdint.h>
 #include <string.h>
+#include <elf.h>
 #include <sys/ptrace.h>
+#include <sys/uio.h>
+#include <sys/user.h>
 #include <sys/wait.h>
 
 enum { UNIT = 4096, HEAD = 64, BODY_EVERY = 32 };
@@ -53,24 +56,50 @@ long step_child(int pid, const uint8_t *region, uint8_t *last, size_t n, size_t 
     }
 }
 
-/* Steps n instructions, or until the n_watch bytes at `watch` change (NULL: not looked at), or until the child stops itself.
- * Returns the number of steps; *status as waitpid gave it last. -1: the child ended. */
-long step_some(int pid, long n, const uint8_t *watch, size_t n_watch, int *status) {
-    uint8_t seen[8192];
-    long steps = 0;
-    if (n_watch > sizeof(seen)) return -1;
-    if (watch) memcpy(seen, watch, n_watch);
-    while (steps < n) {
+/* Steps n instructions, or until the child stops itself. Returns the number of steps; -1: the child ended. */
+long step_some(int pid, long n, int *status) {
+    for (long steps = 0; steps < n;) {
         if (ptrace(PTRACE_SINGLESTEP, pid, 0, 0) || waitpid(pid, status, 0) != pid || !WIFSTOPPED(*status)) return -1;
         steps++;
-        if (WSTOPSIG(*status) != SIGTRAP) break;
-        if (watch && memcmp(seen, watch, n_watch)) break;
+        if (WSTOPSIG(*status) != SIGTRAP) return steps;
     }
-    return steps;
+    return n;
 }
 
 /* Lets the child run until it stops itself. 0, or -1: it ended. */
 int run_on(int pid, int *status) {
     if (ptrace(PTRACE_CONT, pid, 0, 0) || waitpid(pid, status, 0) != pid || !WIFSTOPPED(*status)) return -1;
     return 0;
+}
+
+/* Where the child is about to go on, 0 if that cannot be told. */
+static uint64_t place(int pid) {
+    struct user_regs_struct regs;
+    struct iovec v = {&regs, sizeof(regs)};
+    if (ptrace(PTRACE_GETREGSET, pid, (void *)NT_PRSTATUS, &v)) return 0;
+#if defined(__x86_64__)
+    return regs.rip;
+#else
+    return regs.pc;
+#endif
+}
+
+/* Steps until the child stops itself, and notes where each of the first n instructions is. Returns the number of steps, or -1. */
+long step_places(int pid, uint64_t *places, long n, int *status) {
+    for (long steps = 0;;) {
+        if (ptrace(PTRACE_SINGLESTEP, pid, 0, 0) || waitpid(pid, status, 0) != pid || !WIFSTOPPED(*status)) return -1;
+        if (WSTOPSIG(*status) != SIGTRAP) return steps + 1;
+        if (steps < n) places[steps] = place(pid);
+        steps++;
+    }
+}
+
+/* Steps until the child is about to go on in [lo, hi), and k instructions further. 0; 1 if it stopped itself before; -1: it ended. */
+int step_into(int pid, uint64_t lo, uint64_t hi, long k, int *status) {
+    for (int in = 0;;) {
+        if (!in) { uint64_t at = place(pid); in = lo <= at && at < hi; }
+        if (in && k-- <= 0) return 0;
+        if (ptrace(PTRACE_SINGLESTEP, pid, 0, 0) || waitpid(pid, status, 0) != pid || !WIFSTOPPED(*status)) return -1;
+        if (WSTOPSIG(*status) != SIGTRAP) return 1;
+    }
 }

@@ -31,7 +31,7 @@ def build():
             path = Path(directory, "step.so")
             subprocess.run([*compiler, "-O2", "-shared", "-fPIC", "-o", path, Path(__file__).with_name("step.c")], check=True, timeout=100)
             build.library = ctypes.CDLL(str(path), use_errno=True)
-            build.library.step_child.restype = build.library.step_some.restype = ctypes.c_long
+            build.library.step_child.restype = build.library.step_some.restype = build.library.step_places.restype = ctypes.c_long
         finally:
             shutil.rmtree(directory)
     return build.library
@@ -236,8 +236,8 @@ class Stepper:
                 messages = feed.TopicReader(store.region, self.topic, 0)
                 number = messages.position
                 while (message := messages.read(0)) is not None:
-                    if message[0] != number or message[3] != message[3][:1] * len(message[3]):
-                        self.bad.append(f"step {step}: {what}: message {message[0]} where {number} was expected, {message[3][:30]}")
+                    if message[0] != number or message[1] > commit or message[3] != message[3][:1] * len(message[3]):
+                        self.bad.append(f"step {step}: {what}: message {message[0]} of commit {message[1]} where {number} was expected, {message[3][:30]}")
                     number += 1
         except Exception as e:
             self.bad.append(f"step {step}: {what}: reading the rings: {type(e).__name__}: {e}")
@@ -273,19 +273,37 @@ class Interrupted:
             return
         assert os.WIFSTOPPED(status), f"the child ended with status {status} before it read"
         self.status = ctypes.c_int()
-        with open(Path(store.region.directory, "slots"), "r+b") as f:
-            self.slots = mmap.mmap(f.fileno(), 0)
 
-    def steps(self, n, watch=None):
-        """Up to n instructions; fewer if the watched part (first, last) of the slots file changes, or if the read is done."""
-        address = size = 0
-        if watch is not None:
-            first = ctypes.c_char.from_buffer(self.slots, watch[0])
-            address, size = ctypes.addressof(first), watch[1] - watch[0]
-            del first
-        done = self.library.step_some(self.child.pid, ctypes.c_long(n), ctypes.c_void_p(address), ctypes.c_size_t(size), ctypes.byref(self.status))
+    def steps(self, n):
+        """Up to n instructions; fewer if the read is done."""
+        done = self.library.step_some(self.child.pid, ctypes.c_long(n), ctypes.byref(self.status))
         assert done >= 0, f"the traced child ended with status {self.status.value}"
         return done
+
+    def ranges(self, modules):
+        """Where the code of modules of the engine lies in the child."""
+        found = []
+        with open(f"/proc/{self.child.pid}/maps") as maps:
+            for line in maps:
+                words = line.split()
+                if len(words) > 5 and "x" in words[1] and any(f"/engine/{m}." in words[5] or f"/memora/{m}." in words[5] for m in modules):
+                    found.append(tuple(int(end, 16) for end in words[0].split("-")))
+        assert found, modules
+        return found
+
+    def into(self, module, k):
+        """Steps until a module of the engine is entered, and k instructions further."""
+        (lo, hi), = self.ranges([module])
+        done = self.library.step_into(self.child.pid, ctypes.c_uint64(lo), ctypes.c_uint64(hi), ctypes.c_long(k), ctypes.byref(self.status))
+        assert done == 0, f"{module} was not entered: {done}, status {self.status.value}"
+
+    def inside(self, modules, most=200_000):
+        """Steps once through a read; the numbers of the instructions that lie in these modules, and how many there were in all."""
+        ranges = self.ranges(modules)
+        places = (ctypes.c_uint64 * most)()
+        total = self.library.step_places(self.child.pid, places, ctypes.c_long(most), ctypes.byref(self.status))
+        assert total > 0, f"the traced child ended with status {self.status.value}"
+        return [n + 1 for n in range(min(total, most)) if any(lo <= places[n] < hi for lo, hi in ranges)], total
 
     @property
     def over(self):

@@ -4,6 +4,7 @@ import random
 import struct
 
 import pytest
+from regions import shm  # noqa: F401
 
 from memora import errors
 
@@ -227,3 +228,68 @@ def test_dropped_tree_is_a_conflict_or_says_so(two):
         writer.commit()
     with pytest.raises(errors.OperationalError, match="dropped"):
         store.begin().get(a, b"on duty")
+
+
+def test_phantom_in_a_leaf_that_its_neighbour_took_over(two):
+    """The rows before what was read go, so that its leaf is freed and its rows move to the leaf before; the phantom is put there."""
+    store, (a, b) = two
+    rows = [b"row-%04d" % i for i in range(200)]
+    for start in range(40, 200, 7):
+        txn = store.begin()
+        for k in rows:
+            txn.put(a, k, b"v" * 200)
+        txn.commit()
+        reader = store.begin()
+        assert reader.get(a, rows[start] + b"!") is None
+        reader.put(b, b"seen", b"no phantom")
+        txn = store.begin()
+        for k in rows[start - 40:start]:
+            txn.delete(a, k)
+        txn.put(a, rows[start] + b"!", b"phantom")
+        txn.commit()
+        with pytest.raises(errors.SerializationError):
+            reader.commit()
+        txn = store.begin()
+        txn.delete(a, rows[start] + b"!")
+        txn.commit()
+
+
+def test_a_snapshot_keeps_its_large_values(store):
+    """Extents that were replaced or removed stay as long as a snapshot sees them, and not longer."""
+    txn = store.begin()
+    tree = txn.create_tree()
+    for i in range(4):
+        txn.put(tree, b"%d" % i, b"first %d" % i * 700)
+    txn.commit()
+    old = store.begin(read_only=True)
+    for n in range(60):
+        txn = store.begin()
+        txn.put(tree, b"%d" % (n % 3), b"later %d" % n * 700)
+        if n == 30:
+            txn.delete(tree, b"3")
+        txn.commit()
+        assert [old.get(tree, b"%d" % i) for i in range(4)] == [b"first %d" % i * 700 for i in range(4)], n
+    old.rollback()
+    for n in range(200):
+        txn = store.begin()
+        txn.put(tree, b"%d" % (n % 3), b"latest %d" % n * 700)
+        txn.commit()
+    stats = store.stats()
+    assert stats["extent_bytes"] - stats["extent_free_bytes"] < 60 * 6000, stats
+
+
+def test_a_change_of_the_schema_is_a_conflict(shm):
+    """A statement was planned for a table as it was: its commit must not come after the table has changed."""
+    import memora
+    changes = ("CREATE UNIQUE INDEX t_b ON t (b)", "DROP INDEX t_b", "ALTER TABLE t ADD COLUMN c", "DROP TABLE t")
+    with memora.open(shm) as db:
+        db.execute("CREATE TABLE t (a INTEGER PRIMARY KEY, b)")
+        for n, change in enumerate(changes):
+            with db.transaction() as tx:            # the next one finds the catalog in memory, and reads none of it
+                tx.execute("INSERT INTO t (a, b) VALUES (?, ?)", (n + 10, n + 10))
+            tx = db.transaction()
+            tx.execute("INSERT INTO t (a, b) VALUES (?, ?)", (n, n))
+            db.execute(change)
+            with pytest.raises(errors.SerializationError):
+                tx.commit()
+            assert db.execute("SELECT count(*) FROM sqlite_schema WHERE name = 't'").fetchone()[0] == (n < 3)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from memora import errors
+from memora.engine import feed, superblock
 from memora.engine import superblock
 from memora.engine.store import Store
 from memora.engine.cursor import Cursor
@@ -37,11 +38,26 @@ def read_all(base, trees, out):
             txn.rollback()
         except ALLOWED:
             pass
-    try:
-        store.check()
-    except ALLOWED:
-        pass
+    for look in (lambda: read_rings(store, trees), store.check):
+        try:
+            look()
+        except ALLOWED:
+            pass
     store.close()
+
+
+def read_rings(store, trees):
+    reader, n = feed.Feed(store.region, 1), 0
+    while n < 500:
+        try:
+            if reader.read(0) is None:
+                break
+        except errors.Lagged:
+            pass
+        n += 1
+    reader = feed.TopicReader(store.region, trees[-1], 0)
+    while n < 1000 and reader.read(0) is not None:
+        n += 1
 
 
 def fuzz(stores, spawn, tmp_path, rounds, seed):
@@ -49,7 +65,8 @@ def fuzz(stores, spawn, tmp_path, rounds, seed):
     rng = random.Random(seed)
     store = stores(**SIZES)
     txn = store.begin()
-    trees = [txn.create_tree(), txn.create_tree(), txn.create_bounded(8000), txn.create_hash(), txn.create_bounded(6000, hashed=True)]
+    trees = [txn.create_tree(), txn.create_tree(), txn.create_bounded(8000), txn.create_hash(), txn.create_bounded(6000, hashed=True),
+             txn.create_topic(4096)]
     for i in range(120):
         for tree in trees:
             txn.put(tree, b"key-%03d" % i, b"v" * (i % 90))
@@ -61,6 +78,7 @@ def fuzz(stores, spawn, tmp_path, rounds, seed):
         txn = store.begin()
         txn.put(trees[n % 5], b"key-%03d" % n, b"x" * n * 9)
         txn.delete(trees[0], b"key-%03d" % (60 + n))
+        txn.publish(trees[-1], b"message" * n)
         txn.commit()
     geometry = superblock.geometry(SIZES["max_bytes"], SIZES["ring_bytes"], SIZES["slots"], SIZES["snaps"])
     used = geometry["off_data"] + store.stats()["bytes"]
@@ -107,3 +125,42 @@ def test_flipped_bytes(stores, spawn, tmp_path):
 @pytest.mark.watchdog(1200)
 def test_many_flipped_bytes(stores, spawn, tmp_path):
     fuzz(stores, spawn, tmp_path, 2000, random.randrange(1 << 30))
+
+
+def test_numbers_that_lead_out_of_the_region(stores, spawn, tmp_path):
+    """Page table, heads of frames, cells, extents and control words, each word in turn all ones or just too large: no read follows it."""
+    store = stores(**SIZES)
+    txn = store.begin()
+    trees = [txn.create_tree(), txn.create_bounded(8000), txn.create_topic(4096)]
+    for i in range(60):
+        txn.put(trees[0], b"key-%03d" % i, b"v" * (i % 90))
+        txn.put(trees[1], b"key-%03d" % i, b"v" * 20)
+    txn.put(trees[0], b"large", b"L" * 3000)
+    txn.put(trees[0], b"long" * 150, b"w" * 3000)
+    txn.publish(trees[2], b"message")
+    txn.commit()
+    geometry = superblock.geometry(SIZES["max_bytes"], SIZES["ring_bytes"], SIZES["slots"], SIZES["snaps"])
+    used = geometry["off_data"] + store.stats()["bytes"]
+    region, slots = [Path(store.region.directory, name).read_bytes() for name in ("region", "slots")]
+    user = tmp_path / f"memora-{os.getuid()}"
+    (user / "copy").mkdir(parents=True, mode=0o700)
+    (user / "copy" / "slots").write_bytes(slots)
+    table = [geometry["off_pt"] + 4 * page for page in range(1, store.stats()["pages"] + 1)]
+    places = []
+    for at in range(geometry["off_data"], used, 4096):
+        if any(region[at:at + 4096]):
+            places += [at + n for n in range(8, 64, 4)] + [at + n for n in range(64, 4096, 4) if any(region[at + n:at + n + 4])][::3]
+    rng = random.Random(7)
+    places = [*table, *sorted(rng.sample(places, min(len(places), 500)))]
+
+    def follow(out):
+        for at in places:
+            for lie in (b"\xff\xff\xff\xff", b"\xff\xff\xff\x3f", b"\x00\x10\x00\x00"):
+                os.write(out, at.to_bytes(8, "little") + lie)
+                wrong = bytearray(region)
+                wrong[at:at + 4] = lie
+                (user / "copy" / "region").write_bytes(wrong)
+                read_all(str(tmp_path), trees, out)
+    child = spawn(follow)
+    told = child.out.read()
+    assert child.wait() == 0, f"ended with status {child.status} with {told[-12:-8][::-1].hex()} set to {told[-4:].hex()}"

@@ -164,7 +164,7 @@ def topic_reads(writer):
     return read, judge
 
 
-def interrupted(store, spawn, make, runs, seed, watch=None):
+def interrupted(store, spawn, make, runs, seed):
     print("seed", seed)
     rng = random.Random(seed)
     writer = Writer(store, make in (feed_reads, topic_reads))
@@ -176,26 +176,30 @@ def interrupted(store, spawn, make, runs, seed, watch=None):
         pytest.skip("tracing is not permitted here")
     judge(reader.finish(), 0)               # everything is imported and looked up
     writer.write(2)
-    total = reader.steps(1 << 30)
+    inside, total = reader.inside(MODULES[make])
     judge(reader.finish(), 0)
-    begun = reader.steps(1 << 30, watch) if watch else 0
-    assert not reader.over
-    judge(reader.finish(), 0)
-    print(f"{total} instructions a read" + (f", announced at {begun}" if watch else ""))
+    announcing = []                         # instructions of procs.pyx, counted from where it is entered first
+    if make is snapshot_reads:
+        announcing, _ = reader.inside(("procs",))
+        announcing = [n - announcing[0] for n in announcing]
+        judge(reader.finish(), 0)
+    print(f"{total} instructions a read, {len(inside)} of them in {', '.join(MODULES[make])}, {len(announcing)} about snapshots")
     met, outcomes = 0, [0, 0]
+    step = max(1, 2 * len(announcing) // runs)      # all of them, or some all over
     for run in range(runs):
         least = store.stats()["commit"]
-        if watch and run % 2:                # around the instruction that announces, one after the other
-            places = [max(1, begun - 8 + run // 2 % 24)]
-        else:
-            places = sorted(rng.randrange(total) for _ in range(rng.randrange(1, 4)))
-        at = 0
-        for place in places:
-            at += reader.steps(place - at) if place > at else 0
-            if reader.over:
-                break
-            writer.write(rng.choice((1, 1, 1, 2, 8)))
+        if make is snapshot_reads and run % 2:      # at each instruction of announcing a snapshot, one after the other
+            reader.into("procs", announcing[run // 2 * step % len(announcing)])
+            writer.write(8)
             met += 1
+        else:
+            at = 0
+            for place in sorted(rng.choice(inside) for _ in range(rng.randrange(1, 3))):
+                at += reader.steps(place - at) if place > at else 0
+                if reader.over:
+                    break
+                writer.write(rng.choice((1, 8) if writer.rows == ROWS else (1, 1, 1, 8)))
+                met += 1
         found = reader.finish()
         judge(found, least)
         outcomes[found[:8] == bytes(8)] += 1
@@ -204,21 +208,20 @@ def interrupted(store, spawn, make, runs, seed, watch=None):
     assert outcomes[0] > runs // 10
 
 
-def snapshot_words(store):
-    """Where the snapshot words lie in the slots file."""
-    first = 4096 + 256 * SIZES["slots"]
-    return first, first + 8 * SIZES["snaps"]
+MODULES = {point_reads: ("kv", "btree", "page", "frames"), snapshot_reads: ("transaction", "cursor", "btree", "page", "frames", "procs"),
+           feed_reads: ("feed", "wal"), topic_reads: ("feed", "wal")}
 
 
-@pytest.mark.parametrize("make", [point_reads, snapshot_reads])
-def test_interrupted_reader(stores, spawn, make):
+@pytest.mark.parametrize("make, runs", [(point_reads, 24), (snapshot_reads, 40)], ids=["point_reads", "snapshot_reads"])
+def test_interrupted_reader(stores, spawn, make, runs):
     store = stores(**SIZES)
-    interrupted(store, spawn, make, 24, random.randrange(1 << 30), snapshot_words(store) if make is snapshot_reads else None)
+    interrupted(store, spawn, make, runs, random.randrange(1 << 30))
 
 
 @pytest.mark.long
 @pytest.mark.watchdog(600)
-@pytest.mark.parametrize("make, runs", [(point_reads, 200), (snapshot_reads, 200), (feed_reads, 40), (topic_reads, 40)])
+@pytest.mark.parametrize("make, runs", [(point_reads, 100), (snapshot_reads, 240), (feed_reads, 40), (topic_reads, 40)],
+                         ids=["points", "snapshots", "feed", "topic"])
 def test_reader_interrupted_more_often(stores, spawn, make, runs):
     store = stores(**SIZES)
-    interrupted(store, spawn, make, runs, random.randrange(1 << 30), snapshot_words(store) if make is snapshot_reads else None)
+    interrupted(store, spawn, make, runs, random.randrange(1 << 30))

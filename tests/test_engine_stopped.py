@@ -1,7 +1,9 @@
 """A writer stopped anywhere in a commit keeps no reader waiting; a client stopped between begin and commit keeps nobody waiting."""
 import os
+import random
 import signal
 import struct
+import time
 
 import pytest
 
@@ -169,3 +171,86 @@ def test_stopped_owner_of_the_lock_is_named_and_keeps_it(rows, spawn):
     txn = rows.begin()
     assert txn.get(16, b"row-001")[:8] == b"%08d" % 1
     txn.rollback()
+
+
+def test_a_waiter_that_cannot_ask_takes_nothing(rows, spawn):
+    """Its descriptors were closed behind its back: it cannot ask whether the owner lives, and "unknown" is not "dead"."""
+    name = "shm:" + rows.region.name
+    writer = spawn(write, name, "logged", 1)
+    writer.wait_stopped()
+
+    def wait(out):
+        from memora.engine.store import Store
+        store = Store.open(name, create=False)
+        txn = store.begin(timeout_s=0.5)
+        txn.put(16, b"row-001", b"stolen")
+        os.closerange(3, out)
+        os.closerange(out + 1, 1024)
+        try:
+            txn.commit()
+        except errors.LockTimeout:
+            os.write(out, b"timeout")
+        os._exit(0)
+    waiter = spawn(wait)
+    assert waiter.wait() == 0
+    assert waiter.out.read() == b"timeout"
+    assert writer.wait_going_on() == 0
+    txn = rows.begin()
+    assert txn.get(16, b"row-001")[:8] == b"%08d" % 1
+    txn.rollback()
+
+
+@pytest.mark.long
+@pytest.mark.watchdog(600)
+def test_owner_stopped_for_long_at_each_point_keeps_the_lock(rows, spawn):
+    """Ten seconds and more are no death: readers go on, writers are told whom they wait for, and afterwards everything is whole."""
+    name = "shm:" + rows.region.name
+    for n, point in enumerate(point for point in FAILPOINTS if point not in ("growing", "collecting", "unlocked")):
+        writer = spawn(write, name, point, 1)
+        writer.wait_stopped()
+        before = rows.stats()["commit"]
+        until = time.monotonic() + (10 if point in ("applied", "sealed") else 1)
+        told = reads = 0
+        while time.monotonic() < until:
+            txn = rows.begin(timeout_s=0.3)
+            txn.put(17, b"row-001", b"stolen")
+            with pytest.raises(errors.LockTimeout, match=f"process {writer.pid}"):
+                txn.commit()
+            told += 1
+            reader = spawn(read, name, 100)
+            assert reader.wait() == 0
+            reads += 1
+        assert writer.state() == "T" and rows.stats()["commit"] in (before, before + 1) and told and reads
+        assert writer.wait_going_on() == 0
+        assert fill(rows, 100 + n) > before
+        assert rows.check() == []
+
+
+def test_waiters_killed_in_a_loop_never_let_two_writers_in(stores, spawn):
+    """The lock's word is taken, marked and handed on by processes that are killed at any time. Two inside at once would lose an increment."""
+    store = stores()
+    txn = store.begin()
+    tree = txn.create_tree()
+    txn.put(tree, b"n", b"0")
+    txn.commit()
+    def work(out):
+        own = stores.again(store)
+        while True:
+            own.run(lambda txn: txn.put(tree, b"n", b"%d" % (int(txn.get(tree, b"n")) + 1)))
+            os.write(out, b".")
+    children = [spawn(work) for _ in range(4)]
+    done = [0] * 4
+    for n in range(60):
+        time.sleep(random.random() * 0.01)
+        i = n % 4
+        children[i].kill()
+        done[i] += len(children[i].out.read())
+        children[i] = spawn(work)
+    for i, child in enumerate(children):
+        child.kill()
+        done[i] += len(child.out.read())
+    txn = store.begin()
+    total = int(txn.get(tree, b"n"))
+    txn.rollback()
+    # each kill may have hit between a commit and its word to us
+    assert sum(done) <= total <= sum(done) + 64

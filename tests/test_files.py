@@ -508,12 +508,12 @@ def several_segments(path):
     def work(say):
         s = reopen(path, ring_bytes=8 << 20, max_bytes=64 << 20)
         k = space(s)
-        for i in range(16):
-            k[i % 4] = [i, "x" * 1_000_000]         # with the value before: 2 MB a record
+        for i in range(32):
+            k[i % 4] = [i, "x" * 1_000_000]
         s.flush()
     killed(work)
     assert len(segments(path)) == 2
-    return 15
+    return 31
 
 
 def test_a_log_of_several_segments(path, tmp_path):

@@ -6,7 +6,8 @@ shrinking), subscriber, follower (a replica by the change feed), reader (one sna
 long), auditor (what must hold in every snapshot), files (a database with files, durability "normal").
 
 Every writer keeps a number in what it commits and, outside, in a file that survives it: what it is about to commit, and what was
-acknowledged. After a kill the number in the database must be one of the two. A broken promise ends the soak with status 1.
+acknowledged. After a kill the number in the database must be one of the two. A broken promise ends the soak with status 1. SIGTERM ends it
+early, with its result.
 """
 from __future__ import annotations
 
@@ -79,12 +80,12 @@ class Worker:
         return number
 
     def commit(self, number, change, db=None):
-        """change(tx) as commit `number`; whether there was room."""
+        """change(tx) as commit `number`; whether there was room, and the snapshot lasted."""
         self.notes["intent"] = number
         try:
             (db or self.db).run(change)
-        except errors.RegionFull:
-            self.notes["full"] += 1
+        except (errors.RegionFull, errors.SnapshotTooOld) as error:
+            self.notes["full" if isinstance(error, errors.RegionFull) else "too old"] += 1
             self.notes["intent"] = self.notes["acked"]
             return False
         self.notes["acked"] = number
@@ -133,9 +134,11 @@ def orders(w):
             tx.queue("jobs").put({"order": row.lastrowid, "by": [w.index, n]})
             tx.kv("counts")[mine] = n
         n += w.commit(n + 1, change)
-        if turn % 20 == 0:
-            while sum(w.db.queue("jobs").stats().values()) > QUEUE_FULL:
-                time.sleep(0.05)
+        waiting = QUEUE_FULL + 1 if turn % 20 == 0 else 0
+        while waiting > QUEUE_FULL:
+            time.sleep(0.01)
+            with room(w):
+                waiting = sum(w.db.queue("jobs").stats().values())
         w.pause()
 
 
@@ -183,8 +186,15 @@ def cache(w):
 
 
 def ddl(w):
-    for name in range(3):
-        w.db.execute(f"DROP TABLE IF EXISTS made_{w.index}_{name}")
+    def drop(name):
+        gone = False
+        while not gone:
+            with room(w):
+                w.db.execute(f"DROP TABLE IF EXISTS {name}")
+                gone = True
+
+    for n in range(3):
+        drop(f"made_{w.index}_{n}")
     for n in itertools.count():
         name = f"made_{w.index}_{n % 3}"
 
@@ -197,19 +207,20 @@ def ddl(w):
             w.db.execute(f"CREATE INDEX {name}_c ON {name} (c)")
             found = w.db.execute(f"SELECT count(*) FROM {name} WHERE c = 3").fetchone()[0]
             must(found == len(range(3, DDL_ROWS, 7)), f"ddl: {found} rows by the new index")
-        with room(w):
-            w.db.execute(f"DROP TABLE IF EXISTS {name}")
+        drop(name)
         w.notes["work"] += 1
         time.sleep(w.rng.random() * 0.1)
 
 
 @contextlib.contextmanager
 def room(w):
-    """A full region is an answer like any other here; what was committed stays."""
+    """A full region, and a snapshot that was revoked to make room in it, are answers like any other here; what was committed stays."""
     try:
         yield
     except errors.RegionFull:
         w.notes["full"] += 1
+    except errors.SnapshotTooOld:
+        w.notes["too old"] += 1
 
 
 def blobs(w):
@@ -217,7 +228,7 @@ def blobs(w):
         key = w.rng.randrange(BLOBS)
         kind = w.rng.random()
         if kind < 0.3:
-            with w.db.snapshot() as tx:
+            with room(w), w.db.snapshot() as tx:
                 must_fit(key, tx.kv("blobs").get(key), tx.kv("blob facts").get(key))
         else:
             value = w.rng.randbytes(w.rng.choice((10, 2000, 30_000, 200_000, 1_000_000))) if kind < 0.8 else None
@@ -256,9 +267,12 @@ def subscriber(w):
 
 def follower(w):
     while True:
-        with w.db.snapshot() as tx:
+        replica = None
+        with room(w), w.db.snapshot() as tx:
             replica = dict(tx.kv("ledger").items())
             since = tx.snapshot
+        if replica is None:
+            continue
         changes = w.db.changes("ledger", since=since)
         try:
             for commit in changes:
@@ -372,6 +386,9 @@ class Soak:
         self.kills = self.stops = self.checks = 0
         self.peak = dict.fromkeys(("bytes", "frames", "pinned_frames", "limbo_frames", "log_bytes", "extent_bytes"), 0)
 
+    def end_early(self, *_):
+        self.until = time.monotonic()
+
     def start(self, index):
         with open(Path(self.folder, f"errors-{index}"), "ab") as stderr:
             self.running[index] = subprocess.Popen(
@@ -389,7 +406,14 @@ class Soak:
             self.peak[key] = max(self.peak[key], stats[key])
         must(stats["bytes"] <= stats["max_bytes"], stats)
 
+    def go_on(self, until):
+        """Wake who was stopped and whose time is over."""
+        for index in [i for i, then in self.stopped.items() if then <= until]:
+            self.running[index].send_signal(signal.SIGCONT)
+            del self.stopped[index]
+
     def check(self):
+        self.go_on(float("inf"))            # one of them may hold the lock that the check waits for
         found = self.db.check()
         with memora.open(str(Path(self.folder, "soak.db")), max_bytes="64MB", timeout=TIMEOUT_S) as db:
             found += db.check()
@@ -400,9 +424,7 @@ class Soak:
 
     def disturb(self):
         now = time.monotonic()
-        for index in [i for i, until in self.stopped.items() if until <= now]:
-            self.running[index].send_signal(signal.SIGCONT)
-            del self.stopped[index]
+        self.go_on(now)
         kind = self.rng.random()
         index = self.rng.randrange(len(ROLES))
         if index in self.stopped:
@@ -435,6 +457,7 @@ class Soak:
         for process in self.running.values():
             process.kill()
             process.wait()
+        self.stopped.clear()
         self.kills += len(self.running)
         audit(self.db)
         self.check()
@@ -491,11 +514,16 @@ def main():
     given = parser.parse_args()
     seed = random.randrange(1 << 30) if given.seed is None else given.seed
     if given.role:
-        globals()[given.role](Worker(int(given.index), given.region, given.folder, seed))
-        return 0
+        worker = Worker(int(given.index), given.region, given.folder, seed)
+        while True:
+            try:
+                globals()[given.role](worker)
+            except errors.SnapshotTooOld:       # stopped in the middle of a look-up: nothing was written, begin again
+                worker.notes["too old"] += 1
     folder = given.folder or tempfile.mkdtemp(prefix="memora-soak-")
     say(f"seed {seed}")
     soak = Soak(given.minutes, seed, folder)
+    signal.signal(signal.SIGTERM, soak.end_early)
     try:
         soak.run()
         soak.end()

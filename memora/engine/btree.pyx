@@ -16,7 +16,7 @@ SOURCE      Bayer and Unterauer, Prefix B-trees (TODS 1977); slot heads after Gr
 """
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
-from memora.engine.extents cimport extent_bytes, new_extent, retire_extent
+from memora.engine.extents cimport extent_bytes, new_extent, retire_extent, retire_logged
 from memora.engine.frames cimport Look, corrupt, current, dirty, expect_leaf, free_page, new_page, page_at, still_there
 from memora.engine.layout cimport *
 from memora.engine.page cimport (PREFIX_WORTH, Entry, add_entry, belongs, cell_bytes, child_at, clear_page, common, drop_entry, entry_at, entry_bytes,
@@ -169,7 +169,7 @@ cdef int retire_value(mm_map *m, const Entry *e) noexcept nogil:
     cdef mm_valref ref
     if e.vinfo & MM_V_EXT:
         memcpy(&ref, e.val, sizeof(ref))
-        return retire_extent(m, ref.granule)
+        return retire_logged(m, ref.granule)
     return MM_OK
 
 
@@ -189,6 +189,20 @@ cdef int set_key(mm_map *m, uint32_t tree, Entry *e, const uint8_t *k, size_t kn
     return MM_OK
 
 
+cdef int place_value(mm_map *m, uint32_t tree, size_t kn, const uint8_t *v, uint64_t vn) noexcept nogil:
+    """If the value does not fit beside its key, it gets an extent, which set_value() will use: m.ready. One that is there was filled before."""
+    cdef mm_extent *x
+    cdef uint32_t granule
+    if kn + vn <= MM_CELL_INLINE or vn <= sizeof(mm_valref) or m.ready:
+        return MM_OK
+    x = new_extent(m, tree, vn, &granule)
+    if x == NULL:
+        return MM_NEED_EXTENT if m.need else MM_CORRUPT
+    memcpy(<uint8_t *>x + sizeof(mm_extent), v, vn)
+    m.ready = granule
+    return MM_OK
+
+
 cdef int set_value(mm_map *m, uint32_t tree, Entry *e, mm_valref *ref, size_t kn, const uint8_t *v, uint64_t vn, uint64_t expiry) noexcept nogil:
     """Fill the entry's value and expiry; one that is too long for a page goes into a new extent, and ref tells where."""
     cdef mm_extent *x
@@ -199,10 +213,11 @@ cdef int set_value(mm_map *m, uint32_t tree, Entry *e, mm_valref *ref, size_t kn
         e.val = v
         e.vn = <uint32_t>vn
     else:
-        x = new_extent(m, tree, vn, &ref.granule)
-        if x == NULL:
-            return MM_NEED_EXTENT if m.need else MM_CORRUPT
-        memcpy(<uint8_t *>x + sizeof(mm_extent), v, vn)
+        st = place_value(m, tree, kn, v, vn)
+        if st:
+            return st
+        ref.granule = m.ready
+        m.ready = 0
         ref.pad = 0
         ref.nbytes = vn
         e.vinfo = MM_V_EXT

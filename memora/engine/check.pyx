@@ -61,6 +61,45 @@ cdef class _Walk:
             self.say(f"extent {g} ({what}) is retired since commit {x.retired}, but in use")
         self.extents[g] = (x.granules, what)
 
+    cdef named(self, uint64_t pos, const mm_record *r):
+        """The values that a record in the ring names are still there."""
+        cdef mm_bigref big
+        cdef mm_op o
+        cdef mm_valref ref
+        cdef bytes ops
+        cdef mm_map *m = self.m
+        cdef uint32_t i
+        cdef uint64_t at = 0, place
+        ring_out(m.ring, m.ring_bytes, pos + sizeof(mm_record), &big, sizeof(big))
+        if r.flags & MM_REC_BIG:
+            if extent_bytes(m, big.granule, big.nbytes) == NULL:
+                return
+            ops = (<const char *>extent_bytes(m, big.granule, big.nbytes))[:big.nbytes]
+        elif big.nbytes + sizeof(big) + sizeof(mm_record) > r.len:
+            self.say(f"wal: commit {r.commit}: {big.nbytes} bytes of operations in a record of {r.len}")
+            return
+        else:
+            ops = bytes(big.nbytes)
+            ring_out(m.ring, m.ring_bytes, pos + sizeof(mm_record) + sizeof(big), <char *>ops, big.nbytes)
+        for i in range(r.n_ops):
+            if at + sizeof(o) > <uint64_t>len(ops):
+                self.say(f"wal: commit {r.commit}: its operations end early")
+                return
+            memcpy(&o, <const char *>ops + at, sizeof(o))
+            places = []
+            if o.flags & MM_OPF_NEW_REF:
+                places.append((at + sizeof(o) + o.klen, o.nlen))
+            if o.flags & MM_OPF_OLD_REF:
+                places.append((at + sizeof(o) + o.klen + (sizeof(ref) if o.flags & MM_OPF_NEW_REF else o.nlen), None))
+            for place, length in places:
+                if place + sizeof(ref) > <uint64_t>len(ops):
+                    self.say(f"wal: commit {r.commit}: an operation leaves its record")
+                    return
+                memcpy(&ref, <const char *>ops + place, sizeof(ref))
+                if ref.granule not in self.extents or mm_extent_at(m, ref.granule).nbytes != ref.nbytes or length is not None and length != ref.nbytes:
+                    self.say(f"extents(5): commit {r.commit} names {ref.nbytes} bytes in extent {ref.granule}, which is not there")
+            at += o.size
+
     cdef tree(self, uint32_t tree, uint32_t root, str what):
         """Walk one tree. Returns its entries as (bytes, count)."""
         cdef mm_frame *p
@@ -417,6 +456,22 @@ cdef list _walk(Region region):
             g = mm_extent_at(m, g).link
         if seen != m.hot.xlimbo_count or granules != m.hot.xlimbo_granules:
             w.say(f"list of retired extents: {seen} of {granules} granules; the counts say {m.hot.xlimbo_count} of {m.hot.xlimbo_granules}")
+        for name, f, tail, count in (("retired values", m.hot.xlog_head, m.hot.xlog_tail, m.hot.xlog_count), ("reserved extents", m.hot.xres_head, 0, m.hot.xres_count)):
+            walked = last = 0
+            while f:
+                if extent_bytes(m, f, 0) == NULL or f in w.extents:
+                    w.say(f"list of {name}: {f} is in use or outside the region")
+                    break
+                w.extents[f] = (mm_extent_at(m, f).granules, name)
+                if tail and (mm_extent_at(m, f).retired == 0 or last and mm_extent_at(m, f).retired < mm_extent_at(m, last).retired):
+                    w.say(f"extents(5): {f} is retired by {mm_extent_at(m, f).retired}, behind one of {mm_extent_at(m, last).retired}")
+                if not tail and (mm_extent_at(m, f).linked or mm_extent_at(m, f).owner == 0 or mm_extent_at(m, f).back != last):
+                    w.say(f"extents(6): reserved {f} is linked by {mm_extent_at(m, f).linked}, owner {mm_extent_at(m, f).owner:#x}, back {mm_extent_at(m, f).back}")
+                walked += 1
+                last = f
+                f = mm_extent_at(m, f).link
+            if walked != count or tail and last != tail:
+                w.say(f"list of {name}: {walked} ending at {last}; the words say {count} ending at {tail}")
         if m.hot.pinned_todo > m.hot.pinned_count:
             w.say(f"pinned list: {m.hot.pinned_todo} to be looked at of {m.hot.pinned_count}")
         # log
@@ -430,6 +485,8 @@ cdef list _walk(Region region):
             if r.flags & MM_REC_BIG:
                 ring_out(m.ring, m.ring_bytes, pos + sizeof(r), &big, sizeof(big))
                 w.claim_extent(big.granule, big.nbytes, f"record of commit {r.commit}")
+            if r.flags & MM_REC_REFS:
+                w.named(pos, &r)
             pos += r.len
             commit += 1
         if pos == m.hot.ring_head and commit != m.hot.commit_seq + 1:

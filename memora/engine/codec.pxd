@@ -1,6 +1,6 @@
 """C face of the two codecs; `codec.pyx` tells the formats."""
 from libc.stddef cimport size_t
-from libc.stdint cimport int64_t, uint8_t
+from libc.stdint cimport int64_t, uint64_t, uint8_t
 from libc.stdlib cimport free, realloc
 
 
@@ -87,5 +87,6 @@ cdef object key_part_object(const KeyPart *part)
 
 # With the GIL, for values. Appends to `out`; on an exception `out` is as before.
 cdef int encode_value_object(object value, Buf *out, bint pickle) except -1
+cdef size_t bytes_head(uint64_t size, uint8_t *out) noexcept nogil
 cdef int64_t whole_bytes(const uint8_t *p, size_t n, const uint8_t **at) noexcept nogil
 cdef object decode_value_object(const uint8_t *p, size_t n, bint pickle)

@@ -1018,6 +1018,18 @@ cdef object decode_value_object(const uint8_t *p, size_t n, bint pickle):
     return value
 
 
+cdef size_t bytes_head(uint64_t size, uint8_t *out) noexcept nogil:
+    """What stands before the bytes of an object of at least 32 of them; the length of that, at most 11."""
+    cdef size_t n = 1
+    out[0] = TAG_LONG_BYTES
+    while size >= 0x80:
+        out[n] = <uint8_t>(size | 0x80)
+        size >>= 7
+        n += 1
+    out[n] = <uint8_t>size
+    return n + 1
+
+
 cdef int64_t whole_bytes(const uint8_t *p, size_t n, const uint8_t **at) noexcept nogil:
     """The length of a value that is one bytes object, and where its bytes are; -1: it is something else. The data may be torn or damaged."""
     cdef uint64_t size = 0

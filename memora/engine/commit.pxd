@@ -9,6 +9,8 @@ from memora.engine.region cimport Region
 cdef int read_roots(mm_map *m, uint64_t s, uint32_t tree, TreeRef *out) noexcept nogil
 cdef int commit_one(Region r, const TreeRef *t, uint8_t op, const uint8_t *k, size_t kn, const uint8_t *v, uint64_t vn,
                     uint64_t expiry, uint64_t timeout_ns, uint64_t *commit) except -1
+cdef int commit_large(Region r, const TreeRef *t, uint8_t op, const uint8_t *k, size_t kn, const uint8_t *head, size_t hn, const uint8_t *v, uint64_t vn,
+                      uint64_t expiry, uint64_t timeout_ns, uint64_t *commit) except -1
 cdef int commit_delta(Region r, const TreeRef *t, const uint8_t *k, size_t kn, Delta *d, uint64_t timeout_ns, Buf *result, uint64_t *commit) except -1
 cdef int commit_all(Region r, const Intent *w, uint64_t timeout_ns, uint64_t *commit, uint64_t ticket) except -1
 cdef int flush_log(Region r) except -1

@@ -8,6 +8,7 @@ STEPS       1 take the lock (roll forward what a dead owner sealed)      killed:
             6 fill the descriptor and seal it                            the commit point
             7 roll forward                                               killed: the next owner does it
             8 unlock, wake who sleeps                                    killed: sleepers look again by themselves
+            Values of 32 KiB and more lie in extents that were reserved and filled before step 1 (extents(6)); step 4 links them.
             Anything that goes wrong in 3 to 5 (no frame, a key that exists, ...) drops the buffer: nothing happened. Lack of space
             is mended outside the lock (grow) and the commit starts again.
 INVARIANTS  (1) Between lock and unlock: no Python object, no call that needs the GIL, nothing that raises.
@@ -20,11 +21,12 @@ SOURCE      Corbato, A Paging Experiment with the Multics System (1968), for the
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 from memora.engine.budget cimport keep_budget
-from memora.engine.btree cimport Path, delete_at, find, locate, put_at, value_bytes
+from memora.engine.btree cimport Path, delete_at, find, locate, place_value, put_at, value_bytes
 from memora.engine.codec cimport Buf
 from memora.engine.delta cimport delta_apply
 from memora.engine.descriptor cimport begin, get32, get64, put32, put64, roll_forward, seal
-from memora.engine.extents cimport collect_extents, extent_bytes, new_extent, retire_extent
+from memora.engine.extents cimport (collect_extents, extent_bytes, free_reserved, link_reserved, new_extent, release_dead_reserved, reserve_extent,
+                                    retire_extent)
 from memora.engine.frames cimport Look, collect, current, finish, new_page, still_there, unregistered_ok
 from memora.engine.growth cimport grow_for
 from memora.engine.hashindex cimport hash_create, hash_hand, hash_hand_next, hash_key
@@ -45,6 +47,7 @@ from memora import errors
 
 cdef enum:
     ENTRY_COST = 32             # bytes that an entry of a bounded tree counts beside key and value
+    RESERVE_MIN = 32 << 10      # values this long are copied outside the commit lock
     EVICT_LEAVES = 64           # leaves that one commit may go through to evict
 
 
@@ -109,6 +112,15 @@ cdef int account(mm_map *m, const TreeRef *t, int64_t bytes, int64_t entries) no
     return MM_OK
 
 
+cdef uint32_t extent_of(const Entry *e) noexcept nogil:
+    """The extent that holds an entry's value; 0: it lies in the page."""
+    cdef mm_valref ref
+    if not e.vinfo & MM_V_EXT:
+        return 0
+    memcpy(&ref, e.val, sizeof(ref))
+    return ref.granule
+
+
 cdef int apply_delete(mm_map *m, const TreeRef *t, Path *path, const uint8_t *k, size_t kn, uint8_t op) noexcept nogil:
     """Remove the entry at the path and log it with its old value."""
     cdef Entry e
@@ -119,7 +131,7 @@ cdef int apply_delete(mm_map *m, const TreeRef *t, Path *path, const uint8_t *k,
         m.corrupt_page = path.pgno[path.depth]
         m.corrupt_what = b"a value leaves its page or the region"
         return MM_CORRUPT
-    st = record_op(m, op, t.tree, k, kn, NULL, 0, old, oldn, 1, e.expiry)
+    st = record_op(m, op, t.tree, k, kn, NULL, 0, old, oldn, 1, e.expiry, 0, extent_of(&e))
     if st == MM_OK:
         st = account(m, t, -<int64_t>(kn + oldn + ENTRY_COST), -1)
     return st if st else tree_delete(m, t, path)
@@ -168,7 +180,9 @@ cdef int apply_op(mm_map *m, const TreeRef *t, uint8_t op, const uint8_t *k, siz
         st = account(m, t, <int64_t>(kn + vn + ENTRY_COST) - (<int64_t>(kn + oldn + ENTRY_COST) if path.found else 0), 0 if path.found else 1)
         if st:
             return st
-    st = record_op(m, MM_OP_PUT, t.tree, k, kn, v, vn, old, oldn if had[0] else 0, had[0], expiry)
+    st = place_value(m, t.tree, kn, v, vn)
+    if st == MM_OK:
+        st = record_op(m, MM_OP_PUT, t.tree, k, kn, v, vn, old, oldn if had[0] else 0, had[0], expiry, m.ready, extent_of(&e) if had[0] else 0)
     return st if st else tree_put(m, t, &path, k, kn, v, vn, expiry)
 
 
@@ -324,7 +338,7 @@ cdef int apply_create(mm_map *m, const Action *a, TreeRef *ref) noexcept nogil:
     if st == MM_OK:
         st = put_at(m, &path, key, 4, <uint8_t *>&root, sizeof(root), 0)
     if st == MM_OK:
-        st = record_op(m, MM_OP_CREATE, a.tree, <uint8_t *>&a.kind, 4, a.data, a.size, NULL, 0, 0, 0)
+        st = record_op(m, MM_OP_CREATE, a.tree, <uint8_t *>&a.kind, 4, a.data, a.size, NULL, 0, 0, 0, 0, 0)
     put64(m, &m.hot.n_trees, get64(m, &m.hot.n_trees) + 1)
     if a.tree >= get64(m, &m.hot.next_tree):
         put64(m, &m.hot.next_tree, a.tree + 1)
@@ -361,7 +375,7 @@ cdef int apply_drop(mm_map *m, const Action *a) noexcept nogil:
         if st == MM_OK:
             st = retire_extent(m, root.control)
     if st == MM_OK:
-        st = record_op(m, MM_OP_DROP, a.tree, NULL, 0, NULL, 0, NULL, 0, 0, 0)
+        st = record_op(m, MM_OP_DROP, a.tree, NULL, 0, NULL, 0, NULL, 0, 0, 0, 0, 0)
     put64(m, &m.hot.n_trees, get64(m, &m.hot.n_trees) - 1)
     return st
 
@@ -424,7 +438,7 @@ cdef int apply_message(mm_map *m, const TreeRef *t, const uint8_t *v, uint64_t v
     ring_in(ring, c.ring_bytes, head + sizeof(h), v, vn)
     put64(m, &c.head, head + h.len)
     put64(m, &c.head_seq, h.seq + 1)
-    return record_op(m, MM_OP_MESSAGE, t.tree, NULL, 0, v, vn, NULL, 0, 0, 0)
+    return record_op(m, MM_OP_MESSAGE, t.tree, NULL, 0, v, vn, NULL, 0, 0, 0, 0, 0)
 
 
 # ---------------------------------------------------------------------------------------------- the steps
@@ -573,6 +587,8 @@ cdef int clear_up(Region r, int st, uint64_t limit, str doing, int64_t spare) ex
         shed = log_shed(m, limit)
         st2 = shed if shed != MM_FOUND and shed != MM_ABSENT else MM_OK
     if st2 == MM_OK:
+        st2 = release_dead_reserved(m)
+    if st2 == MM_OK:
         st2 = collect_extents(m, 1)
     if st2 == MM_OK and m.n_scan:
         st2 = keep_budget(m)
@@ -583,7 +599,7 @@ cdef int clear_up(Region r, int st, uint64_t limit, str doing, int64_t spare) ex
 
 
 cdef int build_one(mm_map *m, const TreeRef *t, uint8_t op, const uint8_t *k, size_t kn, const uint8_t *v, uint64_t vn,
-                   uint64_t expiry, int *had) noexcept nogil:
+                   uint64_t expiry, uint32_t reserved, int *had) noexcept nogil:
     cdef int st
     m.need = 0
     m.only_removes = op == MM_OP_DELETE
@@ -599,7 +615,9 @@ cdef int build_one(mm_map *m, const TreeRef *t, uint8_t op, const uint8_t *k, si
         st = apply_message(m, t, v, vn)
         had[0] = 0
     else:
-        st = apply_op(m, t, op, k, kn, v, vn, expiry, had)
+        st = link_reserved(m, reserved) if reserved else MM_OK
+        if st == MM_OK:
+            st = apply_op(m, t, op, k, kn, v, vn, expiry, had)
         if st == MM_OK and op == MM_OP_DELETE and m.rec_ops == 0:
             return MM_ABSENT        # nothing to remove: no commit
         if st == MM_OK:
@@ -620,6 +638,78 @@ cdef int commit_one(Region r, const TreeRef *t, uint8_t op, const uint8_t *k, si
 
     MM_FOUND: the key was there; MM_ABSENT: it was not; MM_EXISTS: an INSERT found it there, nothing changed.
     """
+    if vn >= RESERVE_MIN and (op == MM_OP_PUT or op == MM_OP_INSERT):
+        return commit_large(r, t, op, k, kn, NULL, 0, v, vn, expiry, timeout_ns, commit)
+    return commit_built(r, t, op, k, kn, v, vn, expiry, timeout_ns, commit, 0)
+
+
+cdef int commit_large(Region r, const TreeRef *t, uint8_t op, const uint8_t *k, size_t kn, const uint8_t *head, size_t hn, const uint8_t *v, uint64_t vn,
+                      uint64_t expiry, uint64_t timeout_ns, uint64_t *commit) except -1:
+    """commit_one of a put or insert, whose value is head and v: copied once, to where it stays, outside the commit lock."""
+    cdef mm_map *m = &r.m
+    cdef uint8_t *to
+    cdef uint32_t granule = 0
+    cdef int st
+    reserve(r, t.tree, hn + vn, timeout_ns, &granule, -1)
+    try:
+        to = <uint8_t *>mm_extent_at(m, granule) + sizeof(mm_extent)
+        r.busy += 1                     # close() by another thread waits
+        with nogil:
+            memcpy(to, head, hn)
+            memcpy(to + hn, v, vn)
+        r.busy -= 1
+        mm_fail(m, MM_FP_STORED)
+        st = commit_built(r, t, op, k, kn, to, hn + vn, expiry, timeout_ns, commit, granule)
+    except BaseException:
+        unreserve(r, granule)
+        raise
+    if st == MM_EXISTS:
+        unreserve(r, granule)
+    return st
+
+
+cdef int reserve(Region r, uint32_t tree, uint64_t nbytes, uint64_t timeout_ns, uint32_t *granule, int64_t entry) except -1:
+    """An extent for this process to fill; it is its own until a commit links it, unreserve(), or its death."""
+    cdef mm_map *m = &r.m
+    cdef uint64_t need
+    cdef int st
+    while True:
+        take_lock(r, timeout_ns)
+        m.need = 0
+        st = collect_extents(m, 0)
+        begin(m)
+        m.building = m.hot.commit_seq
+        if st == MM_OK:
+            st = reserve_extent(m, tree, nbytes, granule)
+        if st == MM_OK:
+            st = seal_now(m)
+        need = m.need
+        lock_release(m)
+        if st == MM_OK:
+            mm_fail(m, MM_FP_RESERVED)
+            return 0
+        relieve(r, st, need, "commit", entry)
+
+
+cdef int unreserve(Region r, uint32_t granule) except -1:
+    """Give a reserved extent back: its commit did not happen. If the lock cannot be had either, it stays reserved while the process lives."""
+    cdef mm_map *m = &r.m
+    cdef int st
+    if r.closed:
+        return 0
+    take_lock(r, 60000000000)
+    begin(m)
+    st = free_reserved(m, granule)
+    if st == MM_OK:
+        st = seal_now(m)
+    lock_release(m)
+    if st:
+        raise error(m, st, "giving back the place of a value")
+    return 0
+
+
+cdef int commit_built(Region r, const TreeRef *t, uint8_t op, const uint8_t *k, size_t kn, const uint8_t *v, uint64_t vn,
+                      uint64_t expiry, uint64_t timeout_ns, uint64_t *commit, uint32_t reserved) except -1:
     cdef mm_map *m = &r.m
     cdef int st, had = 0
     cdef uint64_t need
@@ -627,16 +717,16 @@ cdef int commit_one(Region r, const TreeRef *t, uint8_t op, const uint8_t *k, si
         take_lock(r, timeout_ns)
         if mm_ld64r(&m.hot.ticket):
             wait_ticket(r, timeout_ns, 0, 0)
-        if vn > 65536:
+        if vn > 65536 and not reserved:
             r.busy += 1                 # close() by another thread waits
             with nogil:
-                st = build_one(m, t, op, k, kn, v, vn, expiry, &had)
+                st = build_one(m, t, op, k, kn, v, vn, expiry, reserved, &had)
                 commit[0] = m.hot.commit_seq
                 need = m.need
                 lock_release(m)
             r.busy -= 1
         else:
-            st = build_one(m, t, op, k, kn, v, vn, expiry, &had)
+            st = build_one(m, t, op, k, kn, v, vn, expiry, reserved, &had)
             commit[0] = m.hot.commit_seq
             need = m.need
             lock_release(m)
@@ -657,7 +747,7 @@ cdef int commit_delta(Region r, const TreeRef *t, const uint8_t *k, size_t kn, D
         take_lock(r, timeout_ns)
         if mm_ld64r(&m.hot.ticket):
             wait_ticket(r, timeout_ns, 0, 0)
-        st = build_one(m, t, MM_OP_DELTA, k, kn, <const uint8_t *>d, 0, 0, &had)
+        st = build_one(m, t, MM_OP_DELTA, k, kn, <const uint8_t *>d, 0, 0, 0, &had)
         if st == MM_OK and m.work[0].n <= result.cap - result.n:
             memcpy(result.p + result.n, m.work[0].p, m.work[0].n)
             result.n += m.work[0].n
@@ -739,7 +829,9 @@ cdef int build_all(mm_map *m, const Intent *w) noexcept nogil:
                     m.corrupt_page = n.tree
                     m.corrupt_what = b"a written tree was not looked up"
                     return MM_CORRUPT
-            st = apply_op(m, t, n.op, n.key, n.kn, <const uint8_t *>n.delta if n.op == MM_OP_DELTA else n.val, n.vn, n.expiry, &had)
+            st = link_reserved(m, n.granule) if n.granule else MM_OK
+            if st == MM_OK:
+                st = apply_op(m, t, n.op, n.key, n.kn, <const uint8_t *>n.delta if n.op == MM_OP_DELTA else n.val, n.vn, n.expiry, &had)
             if st == MM_EXISTS:
                 st = MM_CONFLICT            # it was absent at S: running again tells the true story
             if st == MM_OK:
@@ -761,11 +853,52 @@ cdef int build_all(mm_map *m, const Intent *w) noexcept nogil:
     return st
 
 
+cdef int reserve_all(Region r, Overlay *o, uint64_t timeout_ns, int64_t entry) except -1:
+    """Places for an overlay's large values, filled."""
+    cdef mm_map *m = &r.m
+    cdef Node *n = overlay_first(o)
+    while n != NULL:
+        if n.vn >= RESERVE_MIN and (n.op == MM_OP_PUT or n.op == MM_OP_INSERT):
+            reserve(r, n.tree, n.vn, timeout_ns, &n.granule, entry)
+        n = n.next[0]
+    r.busy += 1                         # close() by another thread waits
+    with nogil:
+        n = overlay_first(o)
+        while n != NULL:
+            if n.granule:
+                memcpy(<uint8_t *>mm_extent_at(m, n.granule) + sizeof(mm_extent), n.val, n.vn)
+            n = n.next[0]
+    r.busy -= 1
+    mm_fail(m, MM_FP_STORED)
+    return 0
+
+
+cdef int unreserve_all(Region r, Overlay *o) except -1:
+    cdef Node *n = overlay_first(o)
+    while n != NULL:
+        if n.granule:
+            unreserve(r, n.granule)
+            n.granule = 0
+        n = n.next[0]
+    return 0
+
+
 cdef int commit_all(Region r, const Intent *w, uint64_t timeout_ns, uint64_t *commit, uint64_t ticket) except -1:
     """Commit a transaction's overlay; commit[0] = its number. Raises SerializationError when what it read has changed.
 
     ticket: its own, 0 = none.
     """
+    if w.o.data_bytes < RESERVE_MIN:
+        return commit_overlay(r, w, timeout_ns, commit, ticket)
+    try:
+        reserve_all(r, w.o, timeout_ns, w.entry - r.m.snap)
+        return commit_overlay(r, w, timeout_ns, commit, ticket)
+    except BaseException:
+        unreserve_all(r, w.o)
+        raise
+
+
+cdef int commit_overlay(Region r, const Intent *w, uint64_t timeout_ns, uint64_t *commit, uint64_t ticket) except -1:
     cdef mm_map *m = &r.m
     cdef Overlay *o = w.o
     cdef int st

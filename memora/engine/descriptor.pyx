@@ -54,6 +54,7 @@ cdef void begin(mm_map *m) noexcept nogil:
         grow(b)
     m.n_dirty = 0
     m.taken = 0
+    m.ready = 0
 
 
 cdef void push(mm_map *m, uint64_t off, uint64_t value) noexcept nogil:

@@ -4,17 +4,24 @@ LAYOUT      A buddy system over granule numbers (unit * 4 + quarter). xmap[g] = 
             free block of 2^order granules, aligned to its size; hot.xfree[order] heads a doubly linked list through
             mm_xblock in the blocks themselves. An extent in use begins with mm_extent; its granules are exactly as many as it
             needs: the rest of the power of two is given back at once.
+            Retired extents wait in one of two lists: values, which records of the log may name, in xlog; others in xlimbo. A third list
+            has those that a process reserved and fills outside the commit lock.
 INVARIANTS  (1) Units of extent space are never frames, so no user bytes lie where a stale reader looks for a frame header.
             (2) All allocator words move only by descriptor; an extent's own bytes are written before the seal, while free.
             (3) Two free buddies of one order never stand side by side.
             (4) An extent is read-only from its commit until it is retired; retired ones wait, as frames do, until no announced
                 snapshot S has linked <= S < retired and no pin names them (views.pyx).
+            (5) The log names a value by its extent (wal.pyx), which therefore waits in xlog, in the order of retirement, until the record of
+                the commit that retired it has left the ring: all older records that name it left before.
+            (6) A reserved extent has linked = 0 and names its owner; nobody else reads or writes its bytes. The commit that links it, its owner,
+                or who finds the owner dead (release_dead_reserved) takes it out of the list, by descriptor.
 SOURCE      Knuth, TAOCP vol. 1, 2.5, algorithms R and S (buddy system).
 """
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from memora.engine.descriptor cimport begin, get32, get64, put32, put64, roll_forward, seal
 from memora.engine.frames cimport needed, published_units, scan_snapshots
 from memora.engine.layout cimport *
+from memora.engine.procs cimport lock_name, owner_alive
 from memora.engine.sync cimport *
 from memora.engine.views cimport pinned, scan_pins
 
@@ -102,6 +109,7 @@ cdef mm_extent *new_extent(mm_map *m, uint32_t tree, uint64_t nbytes, uint32_t *
     # x.linked .. x.granules overlay the block's links, which are still needed if this commit is dropped: they are stores.
     put64(m, &x.linked, m.building)
     put64(m, &x.retired, 0)
+    put32(m, &x.owner, 0)
     put64(m, &x.nbytes, nbytes)
     put32(m, &x.granules, <uint32_t>n)
     put32(m, &x.link, 0)
@@ -110,14 +118,18 @@ cdef mm_extent *new_extent(mm_map *m, uint32_t tree, uint64_t nbytes, uint32_t *
     return x
 
 
+cdef int bad_number(mm_map *m, uint32_t granule) noexcept nogil:
+    m.corrupt_page = granule
+    m.corrupt_what = b"extent number outside the region"
+    return MM_CORRUPT
+
+
 cdef int retire_extent(mm_map *m, uint32_t granule) noexcept nogil:
-    """Nothing of the newest version points to the extent any more."""
+    """Nothing of the newest version points to the extent any more, and no record of the log names it."""
     cdef uint32_t tail
     cdef mm_extent *x
     if granule == 0 or granule >= m.hot.n_units * MM_PER_UNIT:
-        m.corrupt_page = granule
-        m.corrupt_what = b"extent number outside the region"
-        return MM_CORRUPT
+        return bad_number(m, granule)
     x = mm_extent_at(m, granule)
     put64(m, &x.retired, m.building)
     put32(m, &x.link, 0)
@@ -132,15 +144,91 @@ cdef int retire_extent(mm_map *m, uint32_t granule) noexcept nogil:
     return MM_OK
 
 
+cdef int retire_logged(mm_map *m, uint32_t granule) noexcept nogil:
+    """As retire_extent, of a value: records up to that of the commit being built may name it."""
+    cdef uint32_t tail
+    cdef mm_extent *x
+    if granule == 0 or granule >= m.hot.n_units * MM_PER_UNIT:
+        return bad_number(m, granule)
+    x = mm_extent_at(m, granule)
+    put64(m, &x.retired, m.building)
+    put32(m, &x.link, 0)
+    tail = <uint32_t>get64(m, &m.hot.xlog_tail)
+    if tail:
+        put32(m, &mm_extent_at(m, tail).link, granule)
+    else:
+        put64(m, &m.hot.xlog_head, granule)
+    put64(m, &m.hot.xlog_tail, granule)
+    put64(m, &m.hot.xlog_count, get64(m, &m.hot.xlog_count) + 1)
+    return MM_OK
+
+
+cdef int free_or_keep(mm_map *m, uint32_t g, mm_extent *x) noexcept nogil:
+    """A retired extent was taken out of its list: free it, or put it at the end of xlimbo, if a snapshot or pin needs it."""
+    if needed(m, x.linked, get64(m, &x.retired)) or pinned(m, g):
+        m.building = get64(m, &x.retired)
+        return retire_extent(m, g)
+    free_run(m, g, x.granules)
+    return MM_OK
+
+
+cdef int seal_some(mm_map *m, int always) noexcept nogil:
+    cdef int st
+    if m.buf.n < (1 if always else MM_DESC_STORES - 200):
+        return MM_OK
+    st = seal(m, m.hot.commit_seq)
+    if st == MM_OK:
+        st = roll_forward(m)
+    begin(m)
+    return st
+
+
+cdef int collect_logged(mm_map *m, int forced) noexcept nogil:
+    """The part of xlog that the log has left behind. Snapshots and pins have been scanned unless nothing is to do."""
+    cdef uint64_t n = ~<uint64_t>0 if forced else 64
+    cdef uint32_t g = <uint32_t>m.hot.xlog_head
+    cdef mm_extent *x
+    cdef int st
+    if g == 0:
+        return MM_OK
+    if g < m.hot.n_units * MM_PER_UNIT and mm_extent_at(m, g).retired >= m.hot.tail_commit:
+        return MM_OK
+    scan_snapshots(m)
+    scan_pins(m)
+    begin(m)
+    while g and n:
+        if g >= m.hot.n_units * MM_PER_UNIT:
+            m.corrupt_page = g
+            m.corrupt_what = b"list of retired values leaves the region"
+            return MM_CORRUPT
+        x = mm_extent_at(m, g)
+        if x.retired >= m.hot.tail_commit:
+            break
+        put64(m, &m.hot.xlog_head, get32(m, &x.link))
+        if get32(m, &x.link) == 0:
+            put64(m, &m.hot.xlog_tail, 0)
+        put64(m, &m.hot.xlog_count, get64(m, &m.hot.xlog_count) - 1)
+        st = free_or_keep(m, g, x)
+        if st == MM_OK:
+            st = seal_some(m, 0)
+        if st:
+            return st
+        g = <uint32_t>get64(m, &m.hot.xlog_head)
+        n -= 1
+    return seal_some(m, 1)
+
+
 cdef int collect_extents(mm_map *m, int forced) noexcept nogil:
-    """Free retired extents that no snapshot needs; the others go to the end of the list. As frames.collect."""
-    cdef uint64_t n = m.hot.xlimbo_count
+    """Free retired extents that no snapshot, no pin and no record of the log needs; those of xlimbo that are needed go to its end. As frames.collect."""
+    cdef uint64_t n
     cdef uint32_t g
     cdef mm_extent *x
-    cdef int st, kept
+    cdef int st
     m.viewed_granules = 0
-    if n == 0 or (not forced and n < XLIMBO_START):
-        return MM_OK
+    st = collect_logged(m, forced)
+    n = m.hot.xlimbo_count
+    if st or n == 0 or (not forced and n < XLIMBO_START):
+        return st
     if not forced:
         n -= XLIMBO_KEEP
         if n > 64:
@@ -160,26 +248,98 @@ cdef int collect_extents(mm_map *m, int forced) noexcept nogil:
             put64(m, &m.hot.xlimbo_tail, 0)
         put64(m, &m.hot.xlimbo_count, get64(m, &m.hot.xlimbo_count) - 1)
         put64(m, &m.hot.xlimbo_granules, get64(m, &m.hot.xlimbo_granules) - get32(m, &x.granules))
-        kept = needed(m, x.linked, get64(m, &x.retired))
-        if not kept and pinned(m, g):
+        if pinned(m, g) and not needed(m, x.linked, get64(m, &x.retired)):
             m.viewed_granules += get32(m, &x.granules)
-            kept = 1
-        if kept:
-            m.building = get64(m, &x.retired)
-            st = retire_extent(m, g)
-            if st:
-                return st
-        else:
-            free_run(m, g, x.granules)
+        st = free_or_keep(m, g, x)
         n -= 1
-        if m.buf.n > MM_DESC_STORES - 200 or n == 0:
-            st = seal(m, m.hot.commit_seq)
+        if st == MM_OK:
+            st = seal_some(m, n == 0)
+        if st:
+            return st
+    return MM_OK
+
+
+# ---------------------------------------------------------------------------------------------- reservations
+
+cdef int reserve_extent(mm_map *m, uint32_t tree, uint64_t nbytes, uint32_t *granule) noexcept nogil:
+    """Note the stores that take an extent for this process to fill. MM_OK, MM_NEED_EXTENT, MM_CORRUPT."""
+    cdef uint32_t head = <uint32_t>get64(m, &m.hot.xres_head)
+    cdef mm_extent *x = new_extent(m, tree, nbytes, granule)
+    if x == NULL:
+        return MM_NEED_EXTENT if m.need else MM_CORRUPT
+    put64(m, &x.linked, 0)
+    put32(m, &x.link, head)
+    put32(m, &x.back, 0)
+    put32(m, &x.owner, lock_name(m))
+    if head:
+        put32(m, &mm_extent_at(m, head).back, granule[0])
+    put64(m, &m.hot.xres_head, granule[0])
+    put64(m, &m.hot.xres_count, get64(m, &m.hot.xres_count) + 1)
+    return MM_OK
+
+
+cdef int leave_reserved(mm_map *m, uint32_t granule) noexcept nogil:
+    """Take an extent out of the list of the reserved."""
+    cdef mm_extent *x
+    cdef uint32_t back, link
+    if granule == 0 or granule >= m.hot.n_units * MM_PER_UNIT:
+        return bad_number(m, granule)
+    x = mm_extent_at(m, granule)
+    back = get32(m, &x.back)
+    link = get32(m, &x.link)
+    if back >= m.hot.n_units * MM_PER_UNIT or link >= m.hot.n_units * MM_PER_UNIT:
+        return bad_number(m, granule)
+    if back:
+        put32(m, &mm_extent_at(m, back).link, link)
+    else:
+        put64(m, &m.hot.xres_head, link)
+    if link:
+        put32(m, &mm_extent_at(m, link).back, back)
+    put64(m, &m.hot.xres_count, get64(m, &m.hot.xres_count) - 1)
+    return MM_OK
+
+
+cdef int link_reserved(mm_map *m, uint32_t granule) noexcept nogil:
+    """The commit being built makes a reserved extent a value: it becomes `ready` for put_at."""
+    cdef mm_extent *x
+    cdef int st = leave_reserved(m, granule)
+    if st:
+        return st
+    x = mm_extent_at(m, granule)
+    put64(m, &x.linked, m.building)
+    put32(m, &x.owner, 0)
+    put32(m, &x.link, 0)
+    m.ready = granule
+    return MM_OK
+
+
+cdef int free_reserved(mm_map *m, uint32_t granule) noexcept nogil:
+    cdef int st = leave_reserved(m, granule)
+    if st == MM_OK:
+        free_run(m, granule, mm_extent_at(m, granule).granules)
+    return st
+
+
+cdef int release_dead_reserved(mm_map *m) noexcept nogil:
+    """Free what killed processes had reserved. Under the commit lock, nothing being built."""
+    cdef uint32_t g = <uint32_t>m.hot.xres_head, link, owner
+    cdef uint64_t left = m.hot.xres_count
+    cdef int st
+    begin(m)
+    while g and left:
+        if g >= m.hot.n_units * MM_PER_UNIT:
+            return bad_number(m, g)
+        link = get32(m, &mm_extent_at(m, g).link)
+        owner = get32(m, &mm_extent_at(m, g).owner)
+        if owner != lock_name(m) and not owner_alive(m, owner):
+            st = free_reserved(m, g)
             if st == MM_OK:
-                st = roll_forward(m)
-            begin(m)
+                st = seal_some(m, 0)
             if st:
                 return st
-    return MM_OK
+        g = link
+        left -= 1
+    return seal_some(m, 1)
 
 
 cdef const uint8_t *extent_bytes(mm_map *m, uint32_t granule, uint64_t nbytes) noexcept nogil:

@@ -10,6 +10,9 @@ cdef class Feed:
     cdef uint64_t seen              # newest commit handed out or passed over
     cdef uint8_t *buf
     cdef uint64_t cap
+    cdef uint8_t *whole             # the operations in buf with the values that they name
+    cdef uint64_t cap_whole
+    cdef const uint8_t *with_values(self, uint64_t n, uint32_t count, uint64_t *length) except? NULL
     cdef int locate(self) except -1
     cdef int room(self, uint64_t n) except -1
     cdef int has_next(self) noexcept

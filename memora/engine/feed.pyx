@@ -15,11 +15,12 @@ from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy
 from memora.engine.commit cimport TreeRef, commit_one, read_roots
 from memora.engine.extents cimport extent_bytes
+from memora.engine.frames cimport published_units
 from memora.engine.layout cimport *
 from memora.engine.region cimport Region
 from memora.engine.status cimport error
 from memora.engine.sync cimport *
-from memora.engine.wal cimport ring_out
+from memora.engine.wal cimport expand, ring_out
 
 import os
 import threading
@@ -102,6 +103,7 @@ cdef class Feed:
 
     def __dealloc__(self):
         free(self.buf)
+        free(self.whole)
 
     cdef int room(self, uint64_t n) except -1:
         cdef void *p
@@ -112,6 +114,24 @@ cdef class Feed:
             self.buf = <uint8_t *>p
             self.cap = n + n // 4 + 4096
         return 0
+
+    cdef const uint8_t *with_values(self, uint64_t n, uint32_t count, uint64_t *length) except? NULL:
+        """The operations in buf with the values that they name; NULL: damaged."""
+        cdef mm_map *m = &self.region.m
+        cdef int64_t size = expand(m, self.buf, n, count, NULL, 0, 1)
+        cdef void *p
+        if size < 0:
+            return NULL
+        if <uint64_t>size > self.cap_whole:
+            p = realloc(self.whole, size + size // 4 + 4096)
+            if p == NULL:
+                raise MemoryError(f"feed: no private memory for a record of {size} bytes")
+            self.whole = <uint8_t *>p
+            self.cap_whole = size + size // 4 + 4096
+        if expand(m, self.buf, n, count, self.whole, size, 1) != size:
+            return NULL
+        length[0] = size
+        return self.whole
 
     cdef int locate(self) except -1:
         """Find the position of the commit after self.seen; Lagged if it is gone."""
@@ -194,13 +214,25 @@ cdef class Feed:
         if r.len < sizeof(r) or r.len & 7 or r.len > m.ring_bytes or r.lsn != self.pos or r.commit != self.seen + 1:
             raise errors.CorruptionError(f"the log's record at {self.pos} is damaged: lsn {r.lsn}, commit {r.commit}, expected {self.seen + 1}")
         n = r.len - sizeof(r)
-        if r.flags & MM_REC_BIG:
+        if r.flags & (MM_REC_BIG | MM_REC_REFS):
             ring_out(m.ring, m.ring_bytes, self.pos + sizeof(r), &big, sizeof(big))
-            x = extent_bytes(m, big.granule, big.nbytes)
-            if x != NULL:
+            x = NULL
+            if r.flags & MM_REC_BIG:
+                x = extent_bytes(m, big.granule, big.nbytes)
+                if x != NULL:
+                    n = big.nbytes
+                    self.room(n)
+                    memcpy(self.buf, x, n)
+            elif big.nbytes + sizeof(big) <= n:
                 n = big.nbytes
                 self.room(n)
-                memcpy(self.buf, x, n)
+                ring_out(m.ring, m.ring_bytes, self.pos + sizeof(r) + sizeof(big), self.buf, n)
+                x = self.buf
+            mm_fence_acq()
+            if mm_ld64(&m.hot.ring_tail) > self.pos:
+                return None
+            if x != NULL and r.flags & MM_REC_REFS:
+                x = self.with_values(n, r.n_ops, &n)
         else:
             self.room(n)
             ring_out(m.ring, m.ring_bytes, self.pos + sizeof(r), self.buf, n)
@@ -212,7 +244,7 @@ cdef class Feed:
             raise errors.CorruptionError(f"commit {r.commit}: its operations lie outside the region")
         self.pos += r.len
         self.seen = r.commit
-        ops = self.ops(self.buf, n, r.n_ops)
+        ops = self.ops(self.whole if r.flags & MM_REC_REFS else self.buf, n, r.n_ops)
         if self.trees is not None and not ops:
             return None
         return r.commit, r.time_ns, ops
@@ -307,7 +339,11 @@ cdef class TopicReader:
         cdef mm_map *m = &self.region.m
         cdef uint32_t e
         mm_fence_acq()
+        if self.t.root >= m.cap_pages:
+            raise errors.CorruptionError(f"topic {self.t.tree}: its root, page {self.t.root}, lies outside the page table")
         e = mm_ld32(&m.pt[self.t.root])
+        if not e & MM_PT_BITS and e >= published_units(m, e):
+            raise errors.CorruptionError(f"topic {self.t.tree}: its root lies in frame {e}, outside the region")
         if e & MM_PT_BITS or mm_frame_at(m, e).tree != self.t.tree:
             raise errors.OperationalError("the topic was dropped")
         return 0

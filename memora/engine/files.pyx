@@ -21,8 +21,9 @@ FORK        A child has a flusher of its own, which begins when the child first 
 EXIT        A clean interpreter exit closes what was left open.
 CRASH       anywhere: the region is still there (adopted), or the files hold every commit up to what was synced, in order.
 """
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.string cimport memcpy
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from libc.stdint cimport uint8_t, uint32_t, uint64_t, int64_t
+from libc.string cimport memcpy, memset
 from posix.mman cimport munmap
 from memora.engine.extents cimport extent_bytes
 from memora.engine.layout cimport *
@@ -30,7 +31,7 @@ from memora.engine.procs cimport fork_epoch
 from memora.engine.recovery cimport record_crc
 from memora.engine.region cimport Region
 from memora.engine.sync cimport *
-from memora.engine.wal cimport ring_out
+from memora.engine.wal cimport expand, ring_out
 
 import atexit
 import contextlib
@@ -217,6 +218,16 @@ cdef int _raise(uint64_t *word, uint64_t to) except -1:
     while now < to and not mm_cas64(word, now, to):
         now = mm_ld64(word)
     return 0
+
+
+cdef bytes with_values(mm_map *m, const uint8_t *ops, uint64_t n, uint32_t count):
+    """The operations of a record as the file has them, with the new values that they name; None: damaged."""
+    cdef int64_t size = expand(m, ops, n, count, NULL, 0, 0)
+    cdef bytes out
+    if size < 0:
+        return None
+    out = PyBytes_FromStringAndSize(NULL, size)
+    return out if expand(m, ops, n, count, <uint8_t *>PyBytes_AS_STRING(out), size, 0) == size else None
 
 
 class _Overwritten(Exception):
@@ -422,22 +433,31 @@ cdef class Files:
                 raise errors.CorruptionError(f"the log's record at {from_ + at} is damaged: lsn {r.lsn}, {r.len} bytes")
             if at + r.len > to - from_:
                 break
-            if r.flags & MM_REC_BIG:
+            if r.flags & (MM_REC_BIG | MM_REC_REFS):
                 memcpy(&big, p + at + sizeof(r), sizeof(big))
-                x = extent_bytes(m, big.granule, big.nbytes)
-                if x != NULL:
-                    ops = (<const char *>x)[:big.nbytes]
+                if r.flags & MM_REC_BIG:
+                    x = extent_bytes(m, big.granule, big.nbytes)
+                else:
+                    x = p + at + sizeof(r) + sizeof(big) if big.nbytes + sizeof(big) + sizeof(r) <= r.len else NULL
+                ops = None if x == NULL else with_values(m, x, big.nbytes, r.n_ops) if r.flags & MM_REC_REFS else (<const char *>x)[:big.nbytes]
                 mm_fence_acq()
                 if mm_ld64(&h.ring_tail) > from_ + at:
                     if mm_ld64(&h.written_lsn) > from_:
                         return 1
                     raise _Overwritten()
-                if x == NULL:
+                if ops is None or not r.flags & MM_REC_BIG and <uint64_t>len(ops) + sizeof(r) > r.len:
                     raise errors.CorruptionError(f"commit {r.commit}: its operations lie outside the region")
-                big.crc = mm_crc32c(0, <const char *>ops, big.nbytes)
-                memcpy(p + at + sizeof(r), &big, sizeof(big))
-                large.append((os.path.join(self.wal, recovery.segment_name(self.incarnation, r.lsn, "big")), ops))
-                bigs += big.nbytes
+                r.flags &= ~MM_REC_REFS
+                memcpy(p + at, &r, sizeof(r))
+                if r.flags & MM_REC_BIG:
+                    big.nbytes = len(ops)
+                    big.crc = mm_crc32c(0, <const char *>ops, big.nbytes)
+                    memcpy(p + at + sizeof(r), &big, sizeof(big))
+                    large.append((os.path.join(self.wal, recovery.segment_name(self.incarnation, r.lsn, "big")), ops))
+                    bigs += big.nbytes
+                else:
+                    memcpy(p + at + sizeof(r), <const char *>ops, len(ops))
+                    memset(p + at + sizeof(r) + len(ops), 0, r.len - sizeof(r) - len(ops))
             r.crc = record_crc(self.incarnation, r.lsn, p + at, r.len)
             memcpy(p + at + 4, &r.crc, 4)
             commit = r.commit

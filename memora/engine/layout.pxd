@@ -39,7 +39,10 @@ cdef extern from "csrc/layout.h" nogil:
     const uint32_t MM_V_EXPIRY
     const uint32_t MM_V_LEN
     const uint32_t MM_REC_BIG
+    const uint32_t MM_REC_REFS
     const uint32_t MM_OPF_OLD
+    const uint32_t MM_OPF_NEW_REF
+    const uint32_t MM_OPF_OLD_REF
     const uint32_t MM_LOCK_WAITERS
     const uint32_t MM_LOCK_SLOT
     const uint32_t MM_PIN_SHIFT
@@ -119,6 +122,8 @@ cdef extern from "csrc/layout.h" nogil:
         MM_FP_UNLOCKED
         MM_FP_COLLECTING
         MM_FP_GROWING
+        MM_FP_RESERVED
+        MM_FP_STORED
         MM_FP_COUNT
     ctypedef struct mm_super:
         uint8_t magic[8]
@@ -186,6 +191,8 @@ cdef extern from "csrc/layout.h" nogil:
         uint64_t pinned_todo
         uint64_t xlimbo_granules
         uint64_t revoked
+        uint64_t xlog_head, xlog_tail, xlog_count
+        uint64_t xres_head, xres_count
     ctypedef struct mm_store:
         uint64_t off
         uint64_t val
@@ -231,7 +238,8 @@ cdef extern from "csrc/layout.h" nogil:
         uint32_t granules
         uint32_t link
         uint32_t tree
-        uint32_t pad[7]
+        uint32_t back
+        uint32_t owner
     ctypedef struct mm_xblock:
         uint32_t next, prev
     ctypedef struct mm_root:
@@ -350,6 +358,9 @@ cdef extern from "csrc/layout.h" nogil:
         uint8_t *rec
         uint64_t rec_n, rec_cap
         uint32_t rec_ops
+        uint64_t rec_full
+        uint32_t rec_refs
+        uint32_t ready
         uint64_t viewed_granules
         uint64_t *scan
         uint32_t n_scan, cap_scan

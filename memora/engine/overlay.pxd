@@ -17,7 +17,7 @@ ctypedef struct Node:
     uint8_t height
     uint16_t pad
     uint32_t kn
-    uint32_t pad2
+    uint32_t granule        # extent reserved for the value and filled, while it is being committed; else 0
     uint64_t vn
     uint64_t expiry
     const uint8_t *key

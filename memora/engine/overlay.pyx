@@ -166,6 +166,7 @@ cdef int overlay_set(Overlay *o, uint32_t tree, const uint8_t *k, size_t kn, uin
         n.height = <uint8_t>height
         n.kn = <uint32_t>kn
         n.vn = 0
+        n.granule = 0
         n.expiry = 0
         n.val = NULL
         n.delta = NULL

@@ -48,7 +48,8 @@ SYSV_BYTES = 256 << 20      # a System V region has its size from the beginning
 ATTACH_BYTE = 1 << 40
 GROW_BYTE = ATTACH_BYTE + 1
 # Named points of a commit, in the order of MM_FP_* (csrc/layout.h).
-FAILPOINTS = ("locked", "validated", "applied", "logged", "filled", "sealed", "rolling", "rolled", "unlocked", "collecting", "growing")
+FAILPOINTS = ("locked", "validated", "applied", "logged", "filled", "sealed", "rolling", "rolled", "unlocked", "collecting", "growing",
+              "reserved", "stored")
 
 
 
@@ -457,7 +458,7 @@ cdef class Region:
         return {
             "commit": h.commit_seq, "bytes": h.n_units * MM_UNIT, "max_bytes": self.m.cap_units * MM_UNIT,
             "frames": h.n_frames, "free_frames": h.free_count, "limbo_frames": h.limbo_count, "pinned_frames": h.pinned_count,
-            "pages": h.page_high - 1 - h.page_free_count, "extent_bytes": h.n_granules * MM_GRANULE, "extent_free_bytes": h.x_free * MM_GRANULE,
+            "pages": h.page_high - 1 - h.page_free_count, "extent_bytes": h.n_granules * MM_GRANULE, "extent_free_bytes": h.x_free * MM_GRANULE, "reserved_extents": h.xres_count,
             "log_bytes": h.ring_head - h.ring_tail, "log_first_commit": h.tail_commit, "trees": h.n_trees,
             "evictions": h.evictions, "expirations": h.expirations,
             "kept_bytes": h.pinned_count * MM_UNIT + h.xlimbo_granules * MM_GRANULE, "snapshot_bytes": self.m.super.snapshot_bytes,

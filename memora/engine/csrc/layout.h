@@ -129,6 +129,8 @@ typedef struct {
     uint64_t pinned_todo;                   /* frames at the head of the pinned list that were not looked at since the oldest snapshot changed */
     uint64_t xlimbo_granules;               /* granules of the retired extents */
     uint64_t revoked;                       /* loose, under the lock: snapshots revoked so far */
+    uint64_t xlog_head, xlog_tail, xlog_count;      /* retired values that records in the ring may name, oldest first, through mm_extent.link */
+    uint64_t xres_head, xres_count;         /* reserved extents: list through mm_extent.link and back */
 } mm_hot;
 _Static_assert(sizeof(mm_hot) <= 4096, "mm_hot");
 
@@ -190,9 +192,11 @@ typedef struct {
     uint64_t linked, retired;   /* commits: who sees it is in [linked, retired) */
     uint64_t nbytes;
     uint32_t granules;
-    uint32_t link;              /* xlimbo list */
+    uint32_t link;              /* of the list it is in: xlimbo, xlog, reserved */
     uint32_t tree;
-    uint32_t pad[7];
+    uint32_t back;              /* reserved: the one before in the list */
+    uint32_t owner;             /* reserved: by whom, as the commit lock names processes; else 0 */
+    uint32_t pad[5];
 } mm_extent;
 _Static_assert(sizeof(mm_extent) == 64, "mm_extent");
 
@@ -240,6 +244,8 @@ typedef struct {
 } mm_record;
 _Static_assert(sizeof(mm_record) == 40, "mm_record");
 #define MM_REC_BIG 1u           /* the ops lie in an extent: mm_bigref follows */
+#define MM_REC_REFS 2u          /* only in the ring: some ops name values in extents. mm_bigref follows, and (granule 0) nbytes of short ops;
+                                 * the rest of the record's length is what the values take in the file */
 typedef struct { uint32_t granule; uint32_t crc; uint64_t nbytes; } mm_bigref;
 
 typedef struct {
@@ -255,6 +261,8 @@ _Static_assert(sizeof(mm_op) == 32, "mm_op");
 enum { MM_OP_PUT = 1, MM_OP_DELETE = 2, MM_OP_CREATE = 3, MM_OP_DROP = 4, MM_OP_MESSAGE = 5, MM_OP_EVICT = 6, MM_OP_EXPIRE = 7,
        MM_OP_INSERT = 8, MM_OP_DELTA = 9 /* only in overlays: logged as MM_OP_PUT */ };
 #define MM_OPF_OLD 1u           /* there was an old value */
+#define MM_OPF_NEW_REF 2u       /* only in the ring: a mm_valref stands for the new value; nlen is the value's length */
+#define MM_OPF_OLD_REF 4u       /* a mm_valref stands for the old value, olen = 16; in a file it names nothing any more */
 
 /* A message in a topic's ring, padded to 8. */
 typedef struct { uint32_t len, pad; uint64_t seq, commit, time_ns; } mm_message;
@@ -372,6 +380,8 @@ typedef struct mm_map {
     uint64_t building;          /* number of the commit being built */
     uint64_t now_ns;            /* its wall clock */
     uint8_t *rec; uint64_t rec_n, rec_cap; uint32_t rec_ops;
+    uint64_t rec_full; uint32_t rec_refs;       /* its length with all new values in it; ops that name values */
+    uint32_t ready;             /* extent that holds the value to be put next, 0 = none */
     uint64_t viewed_granules;   /* what only views kept in the last collection of extents */
     uint64_t *scan; uint32_t n_scan, cap_scan;  /* active snapshots seen by the collector */
     mm_bytes work[2];           /* results of deltas */
@@ -387,5 +397,5 @@ static inline void mm_fail(const mm_map *m, uint32_t id) {
     if (__builtin_expect(m->failpoint == id, 0)) raise(m->failaction);
 }
 enum { MM_FP_LOCKED = 1, MM_FP_VALIDATED, MM_FP_APPLIED, MM_FP_LOGGED, MM_FP_FILLED, MM_FP_SEALED, MM_FP_ROLLING, MM_FP_ROLLED,
-       MM_FP_UNLOCKED, MM_FP_COLLECTING, MM_FP_GROWING, MM_FP_COUNT };
+       MM_FP_UNLOCKED, MM_FP_COLLECTING, MM_FP_GROWING, MM_FP_RESERVED, MM_FP_STORED, MM_FP_COUNT };
 #endif
