@@ -99,8 +99,8 @@ MUTATIONS = [
     Mutation(9, "a dead process's snapshots stay", "test_engine_limits.py::test_killed_readers_snapshot_is_released", [
         ("procs", "        if not alive:\n            n += free_word(m, i, slot)\n", "        if not alive and not mutant():\n            n += free_word(m, i, slot)\n")]),
     Mutation(9, "a replaced extent is never freed", CONCURRENT + "test_a_snapshot_keeps_its_large_values", [
-        ("btree", "    if e.vinfo & MM_V_EXT:\n        memcpy(&ref, e.val, sizeof(ref))\n        return retire_extent(m, ref.granule)\n",
-         "    if e.vinfo & MM_V_EXT and not mutant():\n        memcpy(&ref, e.val, sizeof(ref))\n        return retire_extent(m, ref.granule)\n")]),
+        ("btree", "    if e.vinfo & MM_V_EXT:\n        memcpy(&ref, e.val, sizeof(ref))\n        return retire_logged(m, ref.granule)\n",
+         "    if e.vinfo & MM_V_EXT and not mutant():\n        memcpy(&ref, e.val, sizeof(ref))\n        return retire_logged(m, ref.granule)\n")]),
     Mutation(9, "a bounded tree outgrows its bound", "test_cache.py::test_bound_is_hard", [
         ("commit", "    if get64(m, &c.bytes) <= c.max_bytes:\n        return MM_OK\n    return evict", "    if get64(m, &c.bytes) <= c.max_bytes or mutant():\n        return MM_OK\n    return evict")]),
     Mutation(10, "nothing that was read is validated", CONCURRENT + "test_write_skew_is_a_conflict_when_serializable", [
