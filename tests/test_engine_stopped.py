@@ -81,6 +81,8 @@ def test_stopped_writer_delays_no_reader(rows, spawn, point):
     name = "shm:" + rows.region.name
     if point == "growing":
         writer = spawn(write_until_growth, name)
+    elif point in ("reserved", "stored"):
+        writer = spawn(write_large, name, point)
     else:
         writer = spawn(write, name, point, 100 if point == "collecting" else 1)
     writer.wait_stopped()
@@ -110,6 +112,15 @@ def write_until_growth(name, out):
         txn.commit()
         n += 1
     store.close()
+
+
+def write_large(name, point, out):
+    """A value that gets its place before the commit, in a key space beside the rows."""
+    import memora
+    with memora.open(name, create=False) as db:
+        kv = db.kv("large")
+        db._store.region.failpoint(point, signal.SIGSTOP)
+        kv["a"] = b"L" * 100_000
 
 
 @pytest.mark.parametrize("point", ["applied", "filled"])

@@ -552,8 +552,11 @@ cdef int make_room(Region r, int st, uint64_t need, str doing, int64_t entry) ex
     try:
         return grow_for(r, st, need, units)
     except errors.RegionFull:
-        if st == MM_NEED_EXTENT and clear_up(r, st, 0, doing, -2) == MM_FOUND:
-            return 0                    # the log of large values was in the way
+        if st == MM_NEED_EXTENT:
+            if r.flush is not None:
+                flush_log(r)            # what is not in the file yet cannot be dropped
+            if clear_up(r, st, 0, doing, -2) == MM_FOUND:
+                return 0                # the log of large values was in the way
         if clear_up(r, st, 0, doing, entry) == MM_FOUND:
             return 0                    # a snapshot was
         raise
@@ -676,6 +679,7 @@ cdef int reserve(Region r, uint32_t tree, uint64_t nbytes, uint64_t timeout_ns, 
     while True:
         take_lock(r, timeout_ns)
         m.need = 0
+        m.only_removes = 0
         st = collect_extents(m, 0)
         begin(m)
         m.building = m.hot.commit_seq
