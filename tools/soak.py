@@ -199,6 +199,8 @@ def ddl(w):
         name = f"made_{w.index}_{n % 3}"
 
         def fill(tx, name=name):
+            # one whose commit was sealed by a killed predecessor may have come to light since the drop
+            tx.execute(f"DROP TABLE IF EXISTS {name}")
             tx.execute(f"CREATE TABLE {name} (a INTEGER PRIMARY KEY, b TEXT, c INT)")
             for i in range(DDL_ROWS):
                 tx.execute(f"INSERT INTO {name} VALUES (?, ?, ?)", (i, "text" * (i % 30), i % 7))
