@@ -13,7 +13,6 @@ cdef int commit_large(Region r, const TreeRef *t, uint8_t op, const uint8_t *k, 
                       uint64_t expiry, uint64_t timeout_ns, uint64_t *commit) except -1
 cdef int commit_delta(Region r, const TreeRef *t, const uint8_t *k, size_t kn, Delta *d, uint64_t timeout_ns, Buf *result, uint64_t *commit) except -1
 cdef int commit_all(Region r, const Intent *w, uint64_t timeout_ns, uint64_t *commit, uint64_t ticket) except -1
-cdef int flush_log(Region r) except -1
 
 # The parts of a commit, for replay.pyx
 cdef void be32(uint32_t v, uint8_t *out) noexcept nogil

@@ -5,8 +5,7 @@ LAYOUT      The root (its page number is fixed for the tree's life) is a directo
             level and split pointer in one: level = log2 n rounded down, split = n - 2^level; and in its last 16 bytes the key of the hash.
             A bucket is a chain of slotted pages with the cells of leaves, without prefix. A slot's `head` is the 32 bits of the hash, whose
             lowest bits are the bucket's number: a split needs no key again, and a probe compares keys only where 32 bits agree. Slots stand in
-            the order of insertion: two dozen heads in three cache lines are looked through as fast as they are searched, and what does not
-            move keeps its visited bit.
+            the order of insertion: two dozen heads in three cache lines are soon looked through, and what does not move keeps its visited bit.
 INVARIANTS  (1) An entry with hash h lies in bucket h mod 2^(level + 1) if that is < n, else in h mod 2^level.
             (2) Every change in a bucket gives its first page a new version, so that page alone stands for the bucket in read sets; a split
                 does so for both buckets, also when no entry moves. Directory pages are in no read set.

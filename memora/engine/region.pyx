@@ -438,7 +438,7 @@ cdef class Region:
     def huge_pages(self) -> int:
         """Have the kernel gather the pages' and values' memory into pages of 2 MiB, now; how many bytes lie in such pages in this process.
 
-        It copies, about a millisecond a piece, and frames that are used later are not in them. 0: the kernel cannot (Linux before 6.1).
+        It copies, some milliseconds a piece, and frames that are used later are not in them. 0: the kernel cannot (Linux before 6.1).
         """
         cdef mm_map *m = &self.m
         cdef uint64_t done

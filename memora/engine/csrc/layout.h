@@ -28,7 +28,7 @@
 #include <stdint.h>
 
 #define MM_MAGIC "MEMORA\r\n"
-#define MM_FORMAT_MAJOR 1
+#define MM_FORMAT_MAJOR 2
 #define MM_FORMAT_MINOR 0
 #define MM_UNIT 4096u
 #define MM_GRANULE 1024u
