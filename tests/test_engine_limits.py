@@ -428,7 +428,7 @@ FOREIGN = {
     "header cut": (lambda region, slots: region.__delitem__(slice(100, None)), "is no region: 100 bytes"),
     "cut": (lambda region, slots: region.__delitem__(slice(len(region) // 2, None)), "truncated"),
     "last unit cut": (lambda region, slots: region.__delitem__(slice(-4096, None)), "truncated"),
-    "too new": (header(lambda region: struct.pack_into("<H", region, 8, 9)), "format 9.0; this Memora reads 1.x"),
+    "too new": (header(lambda region: struct.pack_into("<H", region, 8, 9)), "format 9.0; this Memora reads 2.x"),
     "unknown features": (header(lambda region: struct.pack_into("<I", region, 12, 64)), "features 0x40"),
     "damaged header": (lambda region, slots: region.__setitem__(70, 77), "checksum is wrong"),
     "another boot": (header(lambda region: region.__setitem__(slice(44, 60), b"x" * 16)), "before the last boot"),
