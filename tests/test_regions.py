@@ -265,7 +265,7 @@ def test_segment_of_somebody_else_is_not_removed(tmp_path):
 def test_features_of_other_versions(copy, tmp_path):  # noqa: F811
     """An unknown incompatible bit is refused, an unknown bit that only matters to writers refuses writers."""
     copy(header(lambda region: struct.pack_into("<H", region, 10, 7)))          # a newer minor version refuses nobody
-    with pytest.raises(errors.RegionError, match="format 0.0; this Memora reads 1.x: it is too old"):
+    with pytest.raises(errors.RegionError, match="format 0.0; this Memora reads 2.x: it is too old"):
         copy(header(lambda region: struct.pack_into("<H", region, 8, 0)))
     with pytest.raises(errors.RegionError, match="format 9.0.*too new"):
         copy(header(lambda region: struct.pack_into("<H", region, 8, 9)))
