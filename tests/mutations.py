@@ -65,7 +65,7 @@ MUTATIONS = [
         ("procs", "        floor = mm_ld64(&m.hot.gc_floor)\n        if floor <= s", "        if not mutant():\n            floor = mm_ld64(&m.hot.gc_floor)\n        if floor <= s")]),
     Mutation(4, "gc_floor is not raised before versions go", INTERRUPTED + "[snapshot_reads]", [
         ("frames", "    if m.hot.gc_floor < c:\n", "    if m.hot.gc_floor < c and not mutant():\n")]),
-    Mutation(4, "gen is not raised", INTERRUPTED + "[point_reads]", [
+    Mutation(4, "gen is not raised", "test_engine_interrupted.py::test_reader_interrupted_more_often[points]", [
         ("frames", "    mm_st64(&p.gen, p.gen | 1)\n    mm_fence_rel()          # sync point: still", "    if not mutant():\n        mm_st64(&p.gen, p.gen | 1)\n    mm_fence_rel()          # sync point: still"),
         ("frames", "            mm_st64(&p.gen, p.gen + 1)      # sync", "            if p.gen & 1:\n                mm_st64(&p.gen, p.gen + 1)      # sync")]),
     Mutation(4, "an extent is freed under a snapshot", CONCURRENT + "test_a_snapshot_keeps_its_large_values", [
@@ -115,7 +115,7 @@ MUTATIONS = [
         ("cursor", "                x.flags |= SEEN_TO_FENCE if d > 0 else SEEN_FROM_FENCE\n", "                if not mutant():\n                    x.flags |= SEEN_TO_FENCE if d > 0 else SEEN_FROM_FENCE\n")]),
     Mutation(10, "an insert overwrites what another one inserted", CONCURRENT + "test_insert_of_the_same_key_is_a_conflict", [
         ("commit", "    if op == MM_OP_INSERT and had[0]:\n", "    if op == MM_OP_INSERT and had[0] and not mutant():\n")]),
-    Mutation(10, "isolation snapshot compares no writes", "test_engine_histories.py::test_histories_of_isolation_snapshot_lose_no_update", [
+    Mutation(10, "isolation snapshot compares no writes", "test_engine_validation.py::test_snapshot_isolation_lets_the_first_writer_win", [
         ("readset", "        return writes_are_first(m, w)\n", "        return MM_OK if mutant() else writes_are_first(m, w)\n")]),
     Mutation(10, "a statement is planned for a table that has changed", CONCURRENT + "test_a_change_of_the_schema_is_a_conflict", [
         ("commit", "    if w.schema and m.hot.schema_seq > w.s:\n", "    if w.schema and m.hot.schema_seq > w.s and not mutant():\n")]),

@@ -239,6 +239,9 @@ class Stepper:
                     if message[0] != number or message[1] > commit or message[3] != message[3][:1] * len(message[3]):
                         self.bad.append(f"step {step}: {what}: message {message[0]} of commit {message[1]} where {number} was expected, {message[3][:30]}")
                     number += 1
+                head = store.control(self.topic)["next"]
+                if number not in (head, head - 1):      # one less: sent by a commit that is not published yet
+                    self.bad.append(f"step {step}: {what}: messages up to {number} where {head} is the next one")
         except Exception as e:
             self.bad.append(f"step {step}: {what}: reading the rings: {type(e).__name__}: {e}")
 
