@@ -295,7 +295,8 @@ def test_workers_that_are_killed_lose_and_repeat_nothing(db, shm):
     assert db.check() == []
 
 
-def test_ids_ascend_in_the_order_of_commits(db, shm):
+def test_ids_are_given_once_and_leave_no_gap(db, shm):
+    """They are reserved before the commit, so two processes may commit in another order; jobs are claimed in the order of their ids."""
     code = """
     queue = memora.open(name).queue("q")
     say("ready")
@@ -315,8 +316,8 @@ def test_ids_ascend_in_the_order_of_commits(db, shm):
     for child in children:
         with child:
             assert child.wait()[0] == 0
-    assert ids == list(range(1, 301))
-    assert [queue.claim(0).id for _ in range(300)] == ids
+    assert sorted(ids) == list(range(1, 301))
+    assert [queue.claim(0).id for _ in range(300)] == sorted(ids)
 
 
 def test_threads_share_a_queue(db):
