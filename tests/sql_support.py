@@ -61,8 +61,8 @@ class Pair:
                 found.append(("error", type(error).__name__, str(error)))
         return found
 
-    def same(self, sql, params=(), ordered=True, equal=same):
-        """Asserts equal results (and equal errors in kind), and returns ours."""
+    def same(self, sql, params=(), ordered=True, equal=same, key=order_key):
+        """Asserts equal results (and equal errors in kind), and returns ours. ordered=False: both are sorted by key first."""
         mine, theirs = self.run(sql, params)
         assert mine[0] == theirs[0], self.report(sql, params, mine, theirs)
         if mine[0] == "error":
@@ -70,7 +70,7 @@ class Pair:
             return None
         a, b = mine[1], theirs[1]
         if not ordered:
-            a, b = sorted(a, key=order_key), sorted(b, key=order_key)
+            a, b = sorted(a, key=key), sorted(b, key=key)
         assert same_rows(a, b, equal), self.report(sql, params, mine, theirs)
         return mine[1]
 

@@ -195,7 +195,7 @@ def test_overtaken_without_a_slot(public, spawn):
             os.write(out, b"!")
 
     child = spawn(reader)
-    stop = threading.Event()
+    stop, pause = threading.Event(), threading.Event()
 
     def write():
         n = 0
@@ -203,11 +203,15 @@ def test_overtaken_without_a_slot(public, spawn):
             n += 1
             # every leaf changes, now and then; the two ends always, together
             kv.put_many({0: n, 1999: n, n * 7 % 2000: n} if n * 7 % 2000 not in (0, 1999) else {0: n, 1999: n})
+            # a statement that reads all 2000 entries needs some milliseconds in which it is not overtaken
+            pause.wait(0.001)
 
     thread = threading.Thread(target=write)
     thread.start()
     try:
-        assert child.out.read(3) == b"!!!"
+        assert child.out.read(2) == b"!!"
+        pause.set()                                     # from now on as fast as it can
+        assert child.out.read(1) == b"!"
         assert child.wait() == 0
     finally:
         stop.set()
