@@ -92,19 +92,24 @@ cdef int page_at(mm_map *m, uint64_t s, uint32_t pgno, Look *out) noexcept nogil
     return MM_OK
 
 
-cdef void expect_leaf(mm_map *m, uint32_t pgno) noexcept nogil:
-    """A leaf will be searched: ask for its head and first slots together, they are rarely in the cache. Any number is allowed."""
+cdef const uint8_t *page_bytes(mm_map *m, uint32_t pgno) noexcept nogil:
+    """Where the newest version of a page lies, for asking only; NULL: nobody knows. Any number is allowed."""
     cdef uint32_t f
-    cdef const uint8_t *p
-    if pgno < m.seen_pages:
-        f = mm_ld32(&m.pt[pgno]) & MM_PT_MASK
-        if f < m.seen_units:
-            p = <const uint8_t *>mm_frame_at(m, f)
-            mm_prefetch(p)
-            mm_prefetch(p + 64)
-            mm_prefetch(p + 128)
-            mm_prefetch(p + 192)
-            mm_prefetch(p + 256)
+    if pgno == 0 or pgno >= m.seen_pages:
+        return NULL
+    f = mm_ld32(&m.pt[pgno]) & MM_PT_MASK
+    return <const uint8_t *>mm_frame_at(m, f) if f < m.seen_units else NULL
+
+
+cdef void expect_leaf(mm_map *m, uint32_t pgno) noexcept nogil:
+    """A leaf will be searched: ask for its head and first slots together, they are rarely in the cache."""
+    cdef const uint8_t *p = page_bytes(m, pgno)
+    if p != NULL:
+        mm_prefetch(p)
+        mm_prefetch(p + 64)
+        mm_prefetch(p + 128)
+        mm_prefetch(p + 192)
+        mm_prefetch(p + 256)
 
 
 cdef int still_there(const Look *look) noexcept nogil:
