@@ -112,6 +112,15 @@ cdef void expect_leaf(mm_map *m, uint32_t pgno) noexcept nogil:
         mm_prefetch(p + 256)
 
 
+cdef void expect_page(mm_map *m, uint32_t pgno) noexcept nogil:
+    """A page of which the beginning is on its way will be copied."""
+    cdef const uint8_t *p = page_bytes(m, pgno)
+    cdef uint32_t i
+    if p != NULL:
+        for i in range(5, 64):
+            mm_prefetch(p + 64 * i)
+
+
 cdef int still_there(const Look *look) noexcept nogil:
     """Nothing read from the page so far was torn by recycling."""
     mm_fence_acq()
@@ -158,7 +167,7 @@ cdef mm_frame *current(mm_map *m, uint32_t pgno) noexcept nogil:
 
 cdef uint32_t take(mm_map *m) noexcept nogil:
     """Take a frame from the free list; 0: none (m.need tells how many more are wanted)."""
-    cdef uint32_t f = <uint32_t>get64(m, &m.hot.free_head)
+    cdef uint32_t next, f = <uint32_t>get64(m, &m.hot.free_head)
     cdef uint64_t left = get64(m, &m.hot.free_count)
     cdef mm_frame *p
     if f == 0 or left == 0 or (not m.only_removes and left <= reserve(m)):
@@ -169,7 +178,10 @@ cdef uint32_t take(mm_map *m) noexcept nogil:
         m.need = 0
         return 0
     p = mm_frame_at(m, f)
-    put64(m, &m.hot.free_head, get32(m, &p.link))
+    next = get32(m, &p.link)
+    if next < m.seen_units:
+        mm_prefetch(mm_frame_at(m, next))       # for the next one who takes
+    put64(m, &m.hot.free_head, next)
     put64(m, &m.hot.free_count, left - 1)
     mm_st64(&p.gen, p.gen | 1)
     mm_fence_rel()          # sync point: still_there() of a reader that still looks at the old bytes
