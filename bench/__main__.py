@@ -3,9 +3,9 @@ import argparse
 import contextlib
 import sys
 
-from bench import attach, caches, contest, keyspaces, messages, rows, seeds, stopped, values, ycsb
+from bench import attach, caches, contest, keyspaces, messages, rows, seeds, sql, stopped, values, ycsb
 
-PARTS = {"kv": keyspaces, "ycsb": ycsb, "values": values, "attach": attach, "stopped": stopped, "sql": rows, "cache": caches, "topic": messages,
+PARTS = {"kv": keyspaces, "ycsb": ycsb, "values": values, "attach": attach, "stopped": stopped, "rows": rows, "sql": sql, "cache": caches, "topic": messages,
          "seeds": seeds}
 
 
@@ -17,6 +17,8 @@ def main(argv=None) -> int:
                         help="numbers of keys of kv, comma separated; ycsb takes the last, the others the first")
     parser.add_argument("--batch", type=int, default=10000, help="operations a round")
     parser.add_argument("--rounds", type=int, default=9, help="rounds that count; one more comes first")
+    parser.add_argument("--rows", type=int, default=1_000_000, help="of sql's greatest table")
+    parser.add_argument("--seconds", type=float, default=2.0, help="how long sql's two processes run, each round")
     parser.add_argument("--workloads", default="".join(ycsb.MIX), help="letters of ycsb")
     parser.add_argument("--stopped", type=float, default=10.0, metavar="SECONDS", help="how long the reader of stopped stands still")
     parser.add_argument("--iterations", type=int, default=1_000_000, help="of each row of seeds")

@@ -113,7 +113,7 @@ def table(results: list[Result], bars: dict[str, float]) -> list[str]:
     ours = next((r for r in results if r.contender == "memora"), None)
     lines = []
     for r in results:
-        line = f"  {r.workload:<14}{r.contender:<14}{r.count:>9} {r.unit:<4} {r.median_us:>10.3f} us  +-{r.spread:>4.0%}"
+        line = f"  {r.workload:<15}{r.contender:<14}{r.count:>9} {r.unit:<4} {r.median_us:>10.3f} us  +-{r.spread:>4.0%}"
         if ours is not None and r is not ours:
             ratio = ours.median_us / r.median_us
             line += f"   memora / {r.contender} = {ratio:.2f}"

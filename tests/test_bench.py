@@ -33,7 +33,7 @@ def run(*arguments, **environment):
 
 
 def test_each_part_prints_memora_and_ratios():
-    output = run("kv", "sql", "cache", "topic", "--keys", "500", "--batch", "50", "--rounds", "2")
+    output = run("kv", "rows", "cache", "topic", "--keys", "500", "--batch", "50", "--rounds", "2")
     assert "cores, load" in output and "Python 3" in output and "commit" in output
     assert {(m[1], m[2]) for m in re.finditer(r"^  (\S+) +memora +(\d+) ops +[\d.]+ us", output, re.M)} >= {
         ("readrandom", "100"), ("readmissing", "100"), ("overwrite", "100"), ("fillseq", "100"), ("insert", "100"),

@@ -3,6 +3,7 @@ import gzip
 import logging
 import os
 import random
+import re
 import sqlite3
 import subprocess
 import sys
@@ -25,7 +26,8 @@ from memora.sql.ast import (Analyze, Assignment, Attach, Begin, Between, Binary,
                             RowValue, Savepoint, ScalarSubquery, Select, SelectCore, Star, SubquerySource,
                             TableFunction, TableName, TableRef, Unary, UniqueConstraint, Update, Upsert, Vacuum,
                             Values, Watch, Window, With)
-from memora.sql.parser import complete_statement, is_blank, parse, parse_script
+from memora.sql.node import fields
+from memora.sql.parser import complete_statement, is_blank, parse, parse_script, scanned
 
 ALL = os.environ.get("MEMORA_TEST_ALL") == "1"
 SLT = Path(os.environ.get("MEMORA_SLT_DIR", Path(__file__).parent.parent.parent / "shared" / "slt"))
@@ -530,6 +532,80 @@ def test_sqllogictest_parses(lite):
     counters.count("SQL records", count)
     print(f"{count} SQL records parsed, {refused} of them refused as they must be")
     assert count > 1000
+
+
+# ------------------------------------------------------------------------------------------------------- beside lark
+
+def ours(text):
+    """The first statement's tree with its parameters and every position, or the error's kind and text."""
+    work = scanned(text)
+    try:
+        statement = work.statement()
+    except errors.Error as error:
+        return type(error), str(error)
+    return everything(statement), getattr(statement, "params", None)
+
+
+def larks(reference, text):
+    try:
+        statement = reference.parse(text)
+    except errors.Error as error:
+        return type(error), str(error)
+    return everything(statement), getattr(statement, "params", None)
+
+
+def same(reference, texts):
+    for text in texts:
+        text = text.lstrip("; \n")
+        if text:
+            assert ours(text) == larks(reference, text), text
+
+
+def everything(part):
+    """A tree as nested tuples, the fields that equality passes over among them."""
+    if isinstance(part, ast.Node):
+        return (type(part).__name__, *(everything(getattr(part, name)) for name in fields(type(part)) if name != "params"))
+    if isinstance(part, (tuple, list)):
+        return tuple(everything(one) for one in part)
+    return type(part), repr(part)
+
+
+@pytest.fixture(scope="module")
+def reference():
+    from sql_reference import Reference
+    return Reference()
+
+
+def test_same_as_lark_on_the_corpus(reference):
+    texts = [*STATEMENTS, *OWN]
+    texts += [part for path in sorted((Path(__file__).parent / "sql").glob("*.test")) for part in path.read_text().split("\n\n")]
+    if SLT.is_dir():
+        rnd = random.Random(21)
+        for path in sorted(SLT.rglob("*.gz")):
+            texts += [text for _, text in records(path) if rnd.random() < (0.02 if ALL else 0.001)]
+    same(reference, texts)
+
+
+def test_same_as_lark_on_spoilt_text(reference):
+    rnd = random.Random(22)
+    lists = [tokens(text) for text in STATEMENTS + OWN]
+    pool = sorted({token for parts in lists for token in parts})
+    same(reference, (" ".join(spoil(rnd, rnd.choice(lists), pool)) for _ in range(6000 if ALL else 1500)))
+
+
+def test_same_tokens_as_the_regular_expressions(reference):
+    rnd = random.Random(23)
+    alphabet = "aexX_$09..''\"\"`[]();?@:#*+-/<>=!|&~% \t\n\x0b\0é\ud800\U0001f600\ufeff"
+    pieces = ["0x1F", "1_0", "1.5e3", "1e+", "x'0a'", "/*", "*/", "/**/", "--", "->>", "window", "OVER", "filter (", "ſelect", "a" * 25]
+    for _ in range(30000 if ALL else 5000):
+        text = "".join(rnd.choice(pieces if rnd.random() < 0.2 else alphabet) for _ in range(rnd.randrange(12)))
+        work = scanned(text)
+        assert (work.kinds, work.starts, work.ends) == reference.tokens(text), repr(text)
+
+
+def test_shortest_comment_ends_where_sqlites_does(lite):
+    for text in ("SELECT 1 /**/ + 2", "SELECT 1 /***/ + 2", "SELECT 1 /*/ + 2 */ + 3"):
+        assert parse(text) == parse(re.sub(r"/\*.*\*/", " ", text)), text
 
 
 def test_conflicts_of_the_grammar():

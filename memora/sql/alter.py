@@ -13,7 +13,7 @@ from .binder import Scope
 from .catalog import View, fold, index_of, names_in, nodes_in, table_of
 from .ddl import always_quoted, check_expression, check_name, quoted
 from .lexer import unquote
-from .parser import Parse, parse, tables
+from .parser import parse, scanned, tables
 from .queries import QueryBinder
 from .record import decode, encode
 from .writer import tree_items
@@ -24,7 +24,7 @@ class Text:
 
     def __init__(self, sql):
         self.sql = sql
-        work = Parse(sql)
+        work = scanned(sql)
         self.kinds, self.starts, self.ends = work.kinds, work.starts, work.ends
         self.at = {start: n for n, start in enumerate(self.starts)}
         self.number = tables().lexer.number

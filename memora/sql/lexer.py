@@ -1,16 +1,13 @@
-"""Text to tokens, by the terminals of grammar.lark: one regular expression, one pass, numbers in and numbers out.
+"""The kinds of tokens, as numbers, and what a scanner cannot decide from the characters alone.
 
-A token is a kind (an index into `Lexer.names`) and a span of the text. Keywords are told from names by a dictionary;
-a keyword that is NONRESERVED is still handed on as the keyword: parser.py teaches its tables to take it for a name
-where the grammar has no other use for it. Three things a regular expression cannot decide are put right afterwards:
+Keywords are told from names by a dictionary; a keyword that is NONRESERVED is still handed on as the keyword: tables.py
+teaches the tables to take it for a name where the grammar has no other use for it. Two things are put right after the scan:
 `WINDOW`, `OVER`, `FILTER` and `GENERATED` are keywords only in their places, and the arguments of CREATE VIRTUAL TABLE are one token.
 
-What is no token at all gets the kind ILLEGAL, so that an earlier mistake in the text is the one that is reported.
-Every list of tokens ends with a semicolon of no length and $END.
+What is no token at all has the kind ILLEGAL, so that an earlier mistake in the text is the one that is reported.
+Every list of tokens ends with a semicolon of no length and $END. The scanner itself is in parsing.pyx.
 """
 from __future__ import annotations
-
-import re
 
 #: Keywords that may also be names.
 NONRESERVED = frozenset("""
@@ -23,75 +20,31 @@ ROLLBACK ROW ROWS SAVEPOINT TEMP TEMPORARY TIES TOPIC TRIGGER UNBOUNDED VACUUM V
 #: Keywords of the grammar that are names unless their neighbours say otherwise.
 CONTEXTUAL = ("WINDOW", "OVER", "FILTER", "GENERATED", "VIRTUAL")
 
-# A character of a name, written by what it is not, as in grammar.lark.
-_ID = r"[^\x00-#%-/:-@\[-^`{-\x7f]"
-# What begins like a token but is none, beside the signs that no token begins with.
-_ILLEGAL_BLOB = r"[xX]'[^']*'?"
-_ILLEGAL = rf"""(?s:['"`\[].*)|(?:[0-9]+\.?[0-9]*|\.[0-9]+){_ID}+|(?s:.)"""
-
 
 class Lexer:
-    """Built once from the grammar's terminals, (name, "str" or "re", pattern, priority), and the names of those to skip."""
+    """Built once from the grammar's terminals, (name, "str" or "re", pattern, priority), and the names of those to skip.
+
+    names: of the kinds, by number; number: the other way round; keywords: the kind of each word in upper case, ~kind of those that
+    are keywords only in their places.
+    """
 
     def __init__(self, terminals, ignored):
-        words, signs, patterns, blank = {}, {}, [], None
-        for name, kind, value, priority in terminals:
-            if name in ignored:
-                blank = value
-            elif kind != "str":
-                patterns.append((-priority, name, value))
-            elif value[0].isalpha():
-                words[value] = name
-            else:
-                signs[value] = name
-        groups = [("BLOB", next(p for _, n, p in patterns if n == "BLOB")), ("ILLEGAL", _ILLEGAL_BLOB)]
-        groups += [(name, pattern) for _, name, pattern in sorted(patterns) if name != "BLOB"]
-        groups += [(name, re.escape(sign)) for sign, name in sorted(signs.items(), key=lambda s: (-len(s[0]), s[0]))]
-        groups += [("$END", r"\Z"), ("ILLEGAL", _ILLEGAL)]
-        self.names = list(dict.fromkeys([*words.values(), "MODULE_ARGS", *(name for name, _ in groups)]))
+        words = {value: name for name, kind, value, _ in terminals if kind == "str" and value[0].isalpha()}
+        others = [name for name, kind, value, _ in terminals if name not in ignored and not (kind == "str" and value[0].isalpha())]
+        self.names = [*words.values(), "MODULE_ARGS", *sorted(others), "$END", "ILLEGAL"]
         self.number = {name: n for n, name in enumerate(self.names)}
-        self._keywords = {word: self.number[name] for word, name in words.items()}
+        self.keywords = {word: self.number[name] for word, name in words.items()}
         for word in CONTEXTUAL:
-            self._keywords[word] = ~self._keywords[word]
-        self._kinds = [0, *(self.number[name] for name, _ in groups)]
-        self._scan = re.compile(f"(?:{blank})*(?:" + "|".join(f"({pattern})" for _, pattern in groups) + ")").finditer
+            self.keywords[word] = ~self.keywords[word]
         self._name = self.number["NAME"]
         self._names_too = {self.number[words[w]] for w in NONRESERVED} | {
             self.number[n] for n in ("NAME", "STRING", "INDEXED", "CROSS", "FULL", "INNER", "LEFT", "NATURAL", "OUTER",
                                      "RIGHT")}
 
-    def tokens(self, sql):
-        """(kinds, starts, ends) of the whole text."""
-        kinds, starts, ends = [], [], []
-        add_kind, add_start, add_end = kinds.append, starts.append, ends.append
-        of_group, keyword, name = self._kinds, self._keywords.get, self._name
-        for match in self._scan(sql):
-            group = match.lastindex
-            kind = of_group[group]
-            start, end = match.span(group)
-            if kind == name:
-                word = match[group]
-                if word.isascii():
-                    kind = keyword(word.upper(), name)
-            add_kind(kind)
-            add_start(start)
-            add_end(end)
-        # The last match is $END, of no length; a blank before it makes the scan find it twice.
-        del kinds[-1], starts[-1], ends[-1]
-        semicolon, end = self.number["SEMICOLON"], self.number["$END"]
-        if kinds and kinds[-1] == end:
-            kinds[-1] = semicolon
-            starts[-1] = ends[-1] = len(sql)
-        else:
-            add_kind(semicolon)
-            add_start(len(sql))
-            add_end(len(sql))
-        add_kind(end)
-        add_start(len(sql))
-        add_end(len(sql))
+    def settle(self, kinds, starts, ends):
+        """Put right, in place, what only the neighbours of a token tell."""
         if min(kinds) < 0:
             self._settle(kinds, starts, ends)
-        return kinds, starts, ends
 
     def _settle(self, kinds, starts, ends):
         number = self.number
