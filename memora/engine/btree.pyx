@@ -17,7 +17,7 @@ SOURCE      Bayer and Unterauer, Prefix B-trees (TODS 1977); slot heads after Gr
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 from memora.engine.extents cimport extent_bytes, new_extent, retire_extent, retire_logged
-from memora.engine.frames cimport Look, corrupt, current, dirty, expect_leaf, free_page, new_page, page_at, still_there
+from memora.engine.frames cimport Look, corrupt, current, dirty, expect_leaf, expect_page, free_page, new_page, page_at, still_there
 from memora.engine.layout cimport *
 from memora.engine.page cimport (PREFIX_WORTH, Entry, add_entry, belongs, cell_bytes, child_at, clear_page, common, drop_entry, entry_at, entry_bytes,
                                  insert_entry, is_newest, search, used_bytes, value_at)
@@ -131,6 +131,7 @@ cdef int locate(mm_map *m, uint32_t root, uint32_t tree, const uint8_t *k, size_
         pgno = child_at(p, i + found)
         if p.level == 1:
             expect_leaf(m, pgno)
+            expect_page(m, pgno)        # it will be copied
     m.corrupt_page = pgno
     m.corrupt_what = b"tree deeper than 16"
     return MM_CORRUPT
