@@ -229,6 +229,11 @@ cdef int set_value(mm_map *m, uint32_t tree, Entry *e, mm_valref *ref, size_t kn
     return MM_OK
 
 
+cdef int same_size(const Entry *e, const Entry *old) noexcept nogil:
+    """The value's bytes, inline or the reference, can take the old one's place in its cell."""
+    return e.vinfo == old.vinfo and e.vn == old.vn and e.expiry == old.expiry
+
+
 cdef void keep_key(Entry *e, const Entry *old, const uint8_t *k, size_t kn) noexcept nogil:
     """Fill the entry's key when it replaces `old`, of the same key: the rest of a long one stays where it is."""
     e.key = k
@@ -254,9 +259,6 @@ cdef int put_at(mm_map *m, Path *path, const uint8_t *k, size_t kn, const uint8_
             m.corrupt_page = path.pgno[path.depth]
             m.corrupt_what = b"a cell leaves its page"
             return MM_CORRUPT
-        if old.vn == vn and not old.vinfo & MM_V_EXT and expiry == old.expiry and vn <= MM_V_LEN:
-            memcpy(<void *>old.val, v, vn)          # same size: in place, the copy is private
-            return MM_OK
         st = retire_value(m, &old)
         if st:
             return st
@@ -264,6 +266,9 @@ cdef int put_at(mm_map *m, Path *path, const uint8_t *k, size_t kn, const uint8_
     if st:
         return st
     if path.found:
+        if same_size(&e, &old):
+            memcpy(<void *>old.val, e.val, e.vn)    # in place, the copy is private
+            return MM_OK
         keep_key(&e, &old, k, kn)
         drop_entry(p, i)
     else:
