@@ -109,15 +109,23 @@ def machine() -> str:
 
 
 def table(results: list[Result], bars: dict[str, float]) -> list[str]:
-    """Lines of one workload: each contender, its median, and how Memora's compares to it; bars: the ratio to reach, by contender."""
-    ours = next((r for r in results if r.contender == "memora"), None)
+    """Lines of one workload: each contender, its median, and how Memora's compares to it.
+
+    bars: the ratio to reach, by contender; "variant/contender": that of another way to use Memora, whose name begins with "memora-".
+    """
+    medians = {r.contender: r.median_us for r in results}
     lines = []
     for r in results:
         line = f"  {r.workload:<15}{r.contender:<14}{r.count:>9} {r.unit:<4} {r.median_us:>10.3f} us  +-{r.spread:>4.0%}"
-        if ours is not None and r is not ours:
-            ratio = ours.median_us / r.median_us
-            line += f"   memora / {r.contender} = {ratio:.2f}"
-            if r.contender in bars:
-                line += f" (to reach {bars[r.contender]:.2f}: {'reached' if ratio <= bars[r.contender] else 'missed'})"
+        pairs = [("memora", r.contender)] if "memora" in medians and r.contender != "memora" else []
+        pairs += [(r.contender, bar.partition("/")[2]) for bar in bars if bar.startswith(f"{r.contender}/")]
+        for one, other in pairs:
+            if other not in medians:
+                continue
+            ratio = medians[one] / medians[other]
+            line += f"   {one} / {other} = {ratio:.2f}"
+            bar = bars.get(other if one == "memora" else f"{one}/{other}")
+            if bar is not None:
+                line += f" (to reach {bar:.2f}: {'reached' if ratio <= bar else 'missed'})"
         lines.append(line)
     return lines

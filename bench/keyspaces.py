@@ -79,6 +79,22 @@ class MemoraHash(Memora):
     scan100 = None
 
 
+class MemoraHuge(Memora):
+    """The same in huge pages, for which it asks once, when it is filled."""
+
+    name = "memora-huge"
+
+    def fill(self, keys, value):
+        super().fill(keys, value)
+        self.db.huge_pages()
+
+
+class MemoraHashHuge(MemoraHuge):
+    name = "memora-both"
+    _index = "hash"
+    scan100 = None
+
+
 class Lmdb:
     """With writemap=True, its fastest way and the one like ours: without it each commit is some system calls, five times slower."""
 
@@ -243,10 +259,10 @@ class Dict:
             self.kv.update(group)
 
 
-CONTENDERS = (Memora, MemoraHash, Lmdb, LmdbOne, Rocksdict, Dict)
+CONTENDERS = (Memora, MemoraHash, MemoraHuge, MemoraHashHuge, Lmdb, LmdbOne, Rocksdict, Dict)
 TITLE = "key space, {n} keys of 16 B with values of 100 B, on tmpfs, nothing synced"
 # Ratios that Memora has to reach, or stay below.
-BARS = {"readrandom": {"lmdb": 0.65, "dict": 1.5}, "overwrite": {"lmdb": 0.6}, "insert": {"lmdb": 0.6}, "scan100": {"lmdb": 0.5}, "get100": {"lmdb": 0.6},
+BARS = {"readrandom": {"lmdb": 0.65, "dict": 1.5, "memora-hash/lmdb": 0.45, "memora-huge/lmdb": 0.45, "memora-both/lmdb": 0.45}, "overwrite": {"lmdb": 0.6}, "insert": {"lmdb": 0.6}, "scan100": {"lmdb": 0.5}, "get100": {"lmdb": 0.6},
         "put1000": {"lmdb": 0.4}}
 
 

@@ -24,6 +24,7 @@ from collections.abc import Mapping, Sequence
 from itertools import chain, islice
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from .cursors import ConnectionBase, CursorBase, plain
 from .errors import (DatabaseError, DataError, Error, IntegrityError, InterfaceError, InternalError,
                      NotSupportedError, OperationalError, ProgrammingError, Warning)
 
@@ -179,6 +180,8 @@ class _Named(Mapping):
 
 def _parameters(given):
     """Parameters as the session takes them: a tuple, or a mapping."""
+    if plain(given):
+        return given
     kind = given.__class__
     if kind is tuple or kind is list or (not isinstance(given, Mapping) and isinstance(given, Sequence)):
         return tuple([_bindable(value, place) for place, value in enumerate(given, 1)])
@@ -271,7 +274,7 @@ def _text_of(value):
     return value if value.__class__ is bytes else str(value).encode()
 
 
-class Cursor:
+class Cursor(CursorBase):
     """The rows of one statement. Made by `Connection.cursor()`.
 
     `description`: None or a 7-tuple a column, of which only the name is set. `rowcount`: rows changed by the last INSERT,
@@ -284,16 +287,8 @@ class Cursor:
             raise TypeError(f"Cursor() argument must be memora.dbapi.Connection, not {type(connection).__name__}")
         connection._check()
         self.connection = connection
-        self.description = None
-        self.lastrowid = None
         self.arraysize = 1
-        self.row_factory = None
-        self._result = None
-        self._rows = None
         self._changed = -1
-        self._names = None
-        self._closed = False
-        self._busy = False
 
     @property
     def rowcount(self):
@@ -308,8 +303,8 @@ class Cursor:
         if self._busy:
             raise ProgrammingError("Recursive use of cursors not allowed.")
 
-    def execute(self, sql, parameters=(), /):
-        """Run one statement; `parameters` is a sequence (`?`) or a mapping (`:name`). Returns the cursor."""
+    def _execute(self, sql, parameters):
+        """Run one statement in whatever way it needs; cursors.pyx has the straight way of those that need nothing."""
         self._check()
         _check_text(sql)
         self._busy = True
@@ -415,39 +410,11 @@ class Cursor:
     def _row_names(self):
         return () if self.description is None else self._names
 
-    def __iter__(self):
-        return self
-
-    def __next__(self):
-        self._check()
-        if self._rows is None:
-            raise StopIteration
-        try:
-            row = next(self._rows)
-        except StopIteration:
-            self._rows = None
-            raise
-        return row if self.row_factory is None else self.row_factory(self, row)
-
-    def fetchone(self):
-        """The next row, or None."""
-        return next(self, None)
-
     def fetchmany(self, size=None):
         """The next `size` (default `arraysize`) rows, as a list; fewer at the end."""
         self._check()
         size = self.arraysize if size is None else size
         return list(islice(self, size)) if size >= 0 else self.fetchall()
-
-    def fetchall(self):
-        """All rows that are left, as a list."""
-        self._check()
-        if self._rows is None:
-            return []
-        rows, factory = self._rows, self.row_factory
-        found = list(rows) if factory is None else [factory(self, row) for row in rows]
-        self._rows = None
-        return found
 
     def close(self):
         """End the cursor; using it afterwards raises ProgrammingError."""
@@ -510,7 +477,7 @@ def _checked_autocommit(value):
     return value if value == LEGACY_TRANSACTION_CONTROL else bool(value)
 
 
-class Connection:
+class Connection(ConnectionBase):
     """A connection: one session on a database, and its transaction.
 
     `database` is a name as for `memora.open`, or an open `memora.Database`, which then stays open. `timeout` (seconds) is how long a
@@ -527,8 +494,6 @@ class Connection:
     InternalError = InternalError
     ProgrammingError = ProgrammingError
     NotSupportedError = NotSupportedError
-
-    _session = None
 
     def __init__(self, database, timeout=5.0, detect_types=0, isolation_level="DEFERRED", check_same_thread=True,
                  factory=None, cached_statements=128, uri=False, *, autocommit=LEGACY_TRANSACTION_CONTROL):

@@ -507,7 +507,7 @@ cdef class Space:
         if self.row.get("index") == "hash" and (low or high is not None or reverse):
             raise errors.NotSupportedError(f"{self.name!r} was created with index='hash' and has no order: no start, stop, prefix, reverse; "
                                            "a space with index='btree' has one")
-        return Scan(self.store, self.transaction, self.t.tree, self.pickle, low, high, reverse, limit, values)
+        return Scan(self.store, self.region, self.transaction, self.t.tree, self.pickle, low, high, reverse, limit, values)
 
     def __iter__(self):
         return self._scan(None, None, None, False, None, False)

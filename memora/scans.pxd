@@ -1,11 +1,13 @@
 cimport cython
 from libc.stdint cimport uint8_t, uint32_t, int64_t
 from memora.engine.cursor cimport Cursor
+from memora.engine.region cimport Region
 from memora.engine.transaction cimport Transaction
 
 @cython.final
 cdef class Scan:
     cdef object store
+    cdef Region region
     cdef Transaction transaction
     cdef Cursor cursor
     cdef uint32_t tree
@@ -18,6 +20,8 @@ cdef class Scan:
     cdef const uint8_t *vp
     cdef size_t vn
     cdef uint8_t keybuf[512]
+    cdef int any_step(self) except -1
+    cdef int plain_step(self) except -1
     cdef int begin(self) except -1
     cdef int first(self) except -1
     cdef int stand(self, int more) except -1

@@ -25,6 +25,7 @@ cdef int retire_value(mm_map *m, const Entry *e) noexcept nogil
 cdef int place_value(mm_map *m, uint32_t tree, size_t kn, const uint8_t *v, uint64_t vn) noexcept nogil
 cdef int set_value(mm_map *m, uint32_t tree, Entry *e, mm_valref *ref, size_t kn, const uint8_t *v, uint64_t vn, uint64_t expiry) noexcept nogil
 cdef int set_key(mm_map *m, uint32_t tree, Entry *e, const uint8_t *k, size_t kn) noexcept nogil
+cdef int same_size(const Entry *e, const Entry *old) noexcept nogil
 cdef void keep_key(Entry *e, const Entry *old, const uint8_t *k, size_t kn) noexcept nogil
 cdef int drop_leaf(mm_map *m, uint32_t pgno, uint32_t tree) noexcept nogil
 cdef int value_bytes(mm_map *m, const Entry *e, const uint8_t **v, uint64_t *vn) noexcept nogil

@@ -17,7 +17,7 @@ SOURCE      Bayer and Unterauer, Prefix B-trees (TODS 1977); slot heads after Gr
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 from memora.engine.extents cimport extent_bytes, new_extent, retire_extent, retire_logged
-from memora.engine.frames cimport Look, corrupt, current, dirty, expect_leaf, free_page, new_page, page_at, still_there
+from memora.engine.frames cimport Look, corrupt, current, dirty, expect_leaf, expect_page, free_page, new_page, page_at, still_there
 from memora.engine.layout cimport *
 from memora.engine.page cimport (PREFIX_WORTH, Entry, add_entry, belongs, cell_bytes, child_at, clear_page, common, drop_entry, entry_at, entry_bytes,
                                  insert_entry, is_newest, search, used_bytes, value_at)
@@ -131,6 +131,7 @@ cdef int locate(mm_map *m, uint32_t root, uint32_t tree, const uint8_t *k, size_
         pgno = child_at(p, i + found)
         if p.level == 1:
             expect_leaf(m, pgno)
+            expect_page(m, pgno)        # it will be copied
     m.corrupt_page = pgno
     m.corrupt_what = b"tree deeper than 16"
     return MM_CORRUPT
@@ -228,6 +229,11 @@ cdef int set_value(mm_map *m, uint32_t tree, Entry *e, mm_valref *ref, size_t kn
     return MM_OK
 
 
+cdef int same_size(const Entry *e, const Entry *old) noexcept nogil:
+    """The value's bytes, inline or the reference, can take the old one's place in its cell."""
+    return e.vinfo == old.vinfo and e.vn == old.vn and e.expiry == old.expiry
+
+
 cdef void keep_key(Entry *e, const Entry *old, const uint8_t *k, size_t kn) noexcept nogil:
     """Fill the entry's key when it replaces `old`, of the same key: the rest of a long one stays where it is."""
     e.key = k
@@ -253,9 +259,6 @@ cdef int put_at(mm_map *m, Path *path, const uint8_t *k, size_t kn, const uint8_
             m.corrupt_page = path.pgno[path.depth]
             m.corrupt_what = b"a cell leaves its page"
             return MM_CORRUPT
-        if old.vn == vn and not old.vinfo & MM_V_EXT and expiry == old.expiry and vn <= MM_V_LEN:
-            memcpy(<void *>old.val, v, vn)          # same size: in place, the copy is private
-            return MM_OK
         st = retire_value(m, &old)
         if st:
             return st
@@ -263,6 +266,9 @@ cdef int put_at(mm_map *m, Path *path, const uint8_t *k, size_t kn, const uint8_
     if st:
         return st
     if path.found:
+        if same_size(&e, &old):
+            memcpy(<void *>old.val, e.val, e.vn)    # in place, the copy is private
+            return MM_OK
         keep_key(&e, &old, k, kn)
         drop_entry(p, i)
     else:

@@ -551,7 +551,34 @@ cdef int key_error(int status, const uint8_t *start, const uint8_t *at, const ui
     raise CorruptionError(f"key byte {offset}: {found} is no number that was stored so")
 
 
+cdef inline int escapes(const uint8_t *p, size_t n) noexcept nogil:
+    """1: a byte below 2 is among them, an escape or a terminator. Eight bytes at once: 'determine if a word has a byte less than n'."""
+    cdef uint64_t w
+    while n >= 8:
+        memcpy(&w, p, 8)
+        if (w - <uint64_t>0x0202020202020202) & ~w & <uint64_t>0x8080808080808080:
+            return 1
+        p += 8
+        n -= 8
+    while n:
+        if p[0] < 2:
+            return 1
+        p += 1
+        n -= 1
+    return 0
+
+
 cdef object decode_key_object(const uint8_t *p, size_t n):
+    # nearly every key: one component without escapes
+    if n >= 2 and p[n - 1] == 0 and not escapes(p + 1, n - 2):
+        if p[0] == RANK_BLOB:
+            return PyBytes_FromStringAndSize(<const char *>p + 1, n - 2)
+        if p[0] == RANK_TEXT and is_ascii(p + 1, n - 2):
+            return ascii_text(p + 1, n - 2)
+    return decode_any_key(p, n)
+
+
+cdef object decode_any_key(const uint8_t *p, size_t n):
     cdef Buf scratch
     cdef KeyPart part
     cdef const uint8_t *at = p
@@ -1008,6 +1035,9 @@ cdef object get_pickle(const uint8_t *p, size_t n, bint allowed):
 
 cdef object decode_value_object(const uint8_t *p, size_t n, bint pickle):
     cdef Reader r
+    # what most values are: short bytes
+    if n >= 2 and p[0] == TAG_LONG_BYTES and p[1] == n - 2 and 32 <= p[1] < 0x80:
+        return PyBytes_FromStringAndSize(<const char *>p + 2, n - 2)
     r.start = p
     r.p = p
     if n and p[0] == TAG_PICKLE:

@@ -29,6 +29,7 @@ from memora.engine.extents cimport collect_extents, extent_bytes, link_reserved,
 from memora.engine.frames cimport Look, collect, current, finish, new_page, still_there, unregistered_ok
 from memora.engine.hashindex cimport hash_create, hash_hand, hash_hand_next, hash_key
 from memora.engine.layout cimport *
+from memora.engine.many cimport Ahead, ahead_begin, ahead_step
 from memora.engine.overlay cimport Action, Delta, Node, Overlay, overlay_first
 from memora.engine.page cimport Entry, entry_at, value_at
 from memora.engine.procs cimport lock_release, release_dead_snapshots
@@ -642,6 +643,7 @@ cdef int build_all(mm_map *m, const Intent *w) noexcept nogil:
     cdef Node *n
     cdef Action *a
     cdef TreeRef *t = NULL
+    cdef Ahead ahead
     cdef uint32_t i, j
     cdef uint64_t bytes
     cdef int st, had
@@ -686,7 +688,10 @@ cdef int build_all(mm_map *m, const Intent *w) noexcept nogil:
             return st
     n = overlay_first(o)
     t = NULL
+    ahead_begin(&ahead, n if o.n > 1 else NULL)
     while n != NULL:
+        if ahead.node != NULL or ahead.asked < ahead.walked:
+            ahead_step(&ahead, m, refs, n_refs)
         if n.op:
             if t == NULL or t.tree != n.tree:
                 t = ref_of(refs, n_refs, n.tree)

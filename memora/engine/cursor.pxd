@@ -1,6 +1,7 @@
 cimport cython
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int32_t
 from memora.engine.frames cimport Look
+from memora.engine.layout cimport mm_frame
 from memora.engine.overlay cimport Node
 from memora.engine.transaction cimport Transaction
 
@@ -23,6 +24,8 @@ cdef class Cursor:
     cdef uint32_t idx[16]
     cdef uint32_t depth
     cdef int32_t at             # slot in the copy
+    cdef const uint8_t *coming  # where the next leaf lies, as far as is known; only ever asked for, never read
+    cdef uint32_t asked         # bytes of it asked for
     cdef uint32_t seen          # the range in the read set that grows as the cursor moves
     cdef const uint8_t *stop    # where the caller stops: going up before this key, going down with it
     cdef size_t stop_n
@@ -44,6 +47,9 @@ cdef class Cursor:
     cdef int load_leaf(self, uint32_t level, uint32_t pgno, const uint8_t *k, size_t n, int mode, int d) except -1
     cdef int base_seek(self, const uint8_t *k, size_t n, int mode, int d) except -1
     cdef int base_step(self, int d) except -1
+    cdef uint32_t beside(self, const mm_frame *p, uint32_t level, uint32_t n, int d) noexcept nogil
+    cdef void expect(self, int d) noexcept
+    cdef void ask(self) noexcept
     cdef int base_key(self) except -1
     cdef int of_hash(self) except -1
     cdef int ordered(self) except -1

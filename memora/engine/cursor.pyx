@@ -13,7 +13,7 @@ from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcmp, memcpy
 from memora.engine.btree cimport value_bytes
 from memora.engine.extents cimport extent_bytes
-from memora.engine.frames cimport Look, page_at, still_there
+from memora.engine.frames cimport Look, page_at, page_bytes, still_there
 from memora.engine.hashindex cimport hash_bucket, hash_chained
 from memora.engine.layout cimport *
 from memora.engine.overlay cimport Node, overlay_below, overlay_ceil, overlay_find, overlay_top
@@ -82,15 +82,26 @@ cdef class Cursor:
         """
         cdef Transaction t = self.transaction
         cdef Look look
-        cdef uint32_t i, top = level, start = pgno, tries = 0
-        cdef int st, found
+        cdef uint32_t i = 0, child = 0, top = level, start = pgno, tries = 0
+        cdef int st, found = 0, leaf = 0, known = 0
         cdef mm_frame *p
         while True:
             if tries > TRIES or level >= MM_MAX_DEPTH:
                 lost(t, "scan")
             st = page_at(t.m, t.s, pgno, &look)
             if st == MM_OK:
-                mm_copy_page(self.page, look.page)          # judged before it is interpreted
+                p = <mm_frame *>look.page                   # a branch is searched where it lies, a leaf in the copy
+                leaf = p.level == 0
+                if leaf:
+                    mm_copy_page(self.page, p)
+                    p = <mm_frame *>self.page
+                known = p.tree == self.tree
+                found = 0
+                if mode == AT_KEY:
+                    i = search(t.m, p, k, n, &found)
+                else:
+                    i = 0 if mode == LEFTMOST else mm_ld16(&p.count)
+                child = 0 if leaf else child_at(p, i + found)
                 st = MM_OK if still_there(&look) else MM_MOVED
             if st:
                 tries += 1
@@ -100,18 +111,12 @@ cdef class Cursor:
                 continue
             if t.entry < 0:
                 t.stands(&look)
-            p = <mm_frame *>self.page
-            if p.tree != self.tree:
+            if not known:
                 t.alive()
                 raise error(t.m, MM_NO_TREE if level == 0 else MM_MOVED, f"tree {self.tree}")
-            if mode == AT_KEY:
-                i = search(t.m, p, k, n, &found)
-            else:
-                found = 0
-                i = 0 if mode == LEFTMOST else p.count
             self.pgno[level] = pgno
-            self.idx[level] = i + found if p.level else i
-            if p.level == 0:
+            self.idx[level] = i if leaf else i + found
+            if leaf:
                 self.depth = level
                 self.at = <int32_t>i
                 self.look = look
@@ -120,7 +125,7 @@ cdef class Cursor:
                 if not t.read_only:
                     self.observe(pgno, k, n, mode, d)
                 return 0
-            pgno = child_at(p, i + found)
+            pgno = child
             level += 1
 
     cdef int observe(self, uint32_t pgno, const uint8_t *k, size_t n, int mode, int d) except -1:
@@ -174,7 +179,7 @@ cdef class Cursor:
         cdef mm_frame *p = <mm_frame *>self.page
         cdef Transaction t = self.transaction
         cdef Look look
-        cdef uint32_t level, n, child, tries
+        cdef uint32_t level, n, child, ahead, tries
         self.at += d
         while not self.base_moved(d):
             if 0 <= self.at < <int32_t>p.count:         # the limit
@@ -183,17 +188,14 @@ cdef class Cursor:
                 return 0
             level = self.depth
             child = 0
+            ahead = 0
             while level:
                 level -= 1
                 for tries in range(TRIES):
                     if page_at(t.m, t.s, self.pgno[level], &look) == MM_OK:
                         n = mm_ld16(&look.page.count)
-                        if d > 0 and self.idx[level] < n:
-                            child = child_at(look.page, self.idx[level] + 1)
-                        elif d < 0 and self.idx[level] > 0:
-                            child = child_at(look.page, self.idx[level] - 1)
-                        else:
-                            child = 0
+                        child = self.beside(look.page, level, n, d)
+                        ahead = self.beside(look.page, level, n, 2 * d)
                         if still_there(&look):
                             break
                     t.alive()
@@ -210,11 +212,35 @@ cdef class Cursor:
                 if t.entry >= 0:
                     t.alive()
                 return 0
+            self.coming = page_bytes(t.m, ahead) if level + 1 == self.depth else NULL
+            self.asked = 0
             self.load_leaf(level + 1, child, NULL, 0, LEFTMOST if d > 0 else RIGHTMOST, d)
             if d < 0:
                 self.at -= 1
         self.base = 1
         return self.base_key()
+
+    cdef uint32_t beside(self, const mm_frame *p, uint32_t level, uint32_t n, int d) noexcept nogil:
+        """The child d places beside the way down, in the page of that level, which has n separators. 0: the page has none there."""
+        cdef int64_t i = <int64_t>self.idx[level] + d
+        return child_at(p, <uint32_t>i) if 0 <= i <= n else 0
+
+    cdef void expect(self, int d) noexcept:
+        """The caller will go on beyond the leaf that it has just sought."""
+        cdef Look look
+        cdef mm_map *m = self.transaction.m
+        self.asked = 0
+        if self.depth and page_at(m, self.transaction.s, self.pgno[self.depth - 1], &look) == MM_OK:
+            self.coming = page_bytes(m, self.beside(look.page, self.depth - 1, mm_ld16(&look.page.count), d))
+
+    cdef void ask(self) noexcept:
+        """One entry was taken: ask for some more bytes of the leaf that comes next, so that it is there when its turn comes."""
+        if self.coming != NULL and self.asked < MM_UNIT:
+            mm_prefetch(self.coming + self.asked)
+            mm_prefetch(self.coming + self.asked + 64)
+            mm_prefetch(self.coming + self.asked + 128)
+            mm_prefetch(self.coming + self.asked + 192)
+            self.asked += 256
 
     cdef int base_key(self) except -1:
         """Put the key of the base entry together."""

@@ -12,6 +12,8 @@ ctypedef struct Look:
 
 cdef int page_at(mm_map *m, uint64_t s, uint32_t pgno, Look *out) noexcept nogil
 cdef void expect_leaf(mm_map *m, uint32_t pgno) noexcept nogil
+cdef const uint8_t *page_bytes(mm_map *m, uint32_t pgno) noexcept nogil
+cdef void expect_page(mm_map *m, uint32_t pgno) noexcept nogil
 cdef int still_there(const Look *look) noexcept nogil
 cdef int unregistered_ok(const mm_map *m, uint64_t s, const Look *look) noexcept nogil
 

@@ -92,19 +92,33 @@ cdef int page_at(mm_map *m, uint64_t s, uint32_t pgno, Look *out) noexcept nogil
     return MM_OK
 
 
-cdef void expect_leaf(mm_map *m, uint32_t pgno) noexcept nogil:
-    """A leaf will be searched: ask for its head and first slots together, they are rarely in the cache. Any number is allowed."""
+cdef const uint8_t *page_bytes(mm_map *m, uint32_t pgno) noexcept nogil:
+    """Where the newest version of a page lies, for asking only; NULL: nobody knows. Any number is allowed."""
     cdef uint32_t f
-    cdef const uint8_t *p
-    if pgno < m.seen_pages:
-        f = mm_ld32(&m.pt[pgno]) & MM_PT_MASK
-        if f < m.seen_units:
-            p = <const uint8_t *>mm_frame_at(m, f)
-            mm_prefetch(p)
-            mm_prefetch(p + 64)
-            mm_prefetch(p + 128)
-            mm_prefetch(p + 192)
-            mm_prefetch(p + 256)
+    if pgno == 0 or pgno >= m.seen_pages:
+        return NULL
+    f = mm_ld32(&m.pt[pgno]) & MM_PT_MASK
+    return <const uint8_t *>mm_frame_at(m, f) if f < m.seen_units else NULL
+
+
+cdef void expect_leaf(mm_map *m, uint32_t pgno) noexcept nogil:
+    """A leaf will be searched: ask for its head and first slots together, they are rarely in the cache."""
+    cdef const uint8_t *p = page_bytes(m, pgno)
+    if p != NULL:
+        mm_prefetch(p)
+        mm_prefetch(p + 64)
+        mm_prefetch(p + 128)
+        mm_prefetch(p + 192)
+        mm_prefetch(p + 256)
+
+
+cdef void expect_page(mm_map *m, uint32_t pgno) noexcept nogil:
+    """A page of which the beginning is on its way will be copied."""
+    cdef const uint8_t *p = page_bytes(m, pgno)
+    cdef uint32_t i
+    if p != NULL:
+        for i in range(5, 64):
+            mm_prefetch(p + 64 * i)
 
 
 cdef int still_there(const Look *look) noexcept nogil:
@@ -153,7 +167,7 @@ cdef mm_frame *current(mm_map *m, uint32_t pgno) noexcept nogil:
 
 cdef uint32_t take(mm_map *m) noexcept nogil:
     """Take a frame from the free list; 0: none (m.need tells how many more are wanted)."""
-    cdef uint32_t f = <uint32_t>get64(m, &m.hot.free_head)
+    cdef uint32_t next, f = <uint32_t>get64(m, &m.hot.free_head)
     cdef uint64_t left = get64(m, &m.hot.free_count)
     cdef mm_frame *p
     if f == 0 or left == 0 or (not m.only_removes and left <= reserve(m)):
@@ -164,7 +178,10 @@ cdef uint32_t take(mm_map *m) noexcept nogil:
         m.need = 0
         return 0
     p = mm_frame_at(m, f)
-    put64(m, &m.hot.free_head, get32(m, &p.link))
+    next = get32(m, &p.link)
+    if next < m.seen_units:
+        mm_prefetch(mm_frame_at(m, next))       # for the next one who takes
+    put64(m, &m.hot.free_head, next)
     put64(m, &m.hot.free_count, left - 1)
     mm_st64(&p.gen, p.gen | 1)
     mm_fence_rel()          # sync point: still_there() of a reader that still looks at the old bytes

@@ -21,7 +21,7 @@ SOURCE      Litwin, Linear hashing (VLDB 1980); Aumasson and Bernstein, SipHash 
 """
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
-from memora.engine.btree cimport Path, drop_leaf, keep_key, lack, retire_value, set_key, set_value
+from memora.engine.btree cimport Path, drop_leaf, keep_key, lack, retire_value, same_size, set_key, set_value
 from memora.engine.extents cimport retire_extent
 from memora.engine.frames cimport Look, current, dirty, expect_leaf, free_page, new_page, page_at, still_there
 from memora.engine.layout cimport *
@@ -423,9 +423,6 @@ cdef int hash_put(mm_map *m, const TreeRef *t, Path *path, const uint8_t *k, siz
             return lack(m)
         if value_at(p, i, &old):
             return wrong(m, pgno, b"a cell leaves its page")
-        if old.vn == vn and not old.vinfo & MM_V_EXT and expiry == old.expiry and vn <= MM_V_LEN:
-            memcpy(<void *>old.val, v, vn)          # same size: in place, the copy is private
-            return MM_OK
         st = retire_value(m, &old)
         if st:
             return st
@@ -433,6 +430,9 @@ cdef int hash_put(mm_map *m, const TreeRef *t, Path *path, const uint8_t *k, siz
     if st:
         return st
     if path.found:
+        if same_size(&e, &old):
+            memcpy(<void *>old.val, e.val, e.vn)    # in place, the copy is private
+            return MM_OK
         keep_key(&e, &old, k, kn)
         drop_entry(p, i)
         if used_bytes(p) + entry_bytes(p, &e) + 8 + MM_HEAD <= MM_UNIT:

@@ -3,12 +3,16 @@
 A leaf and a cell are rarely in the processor's caches, and a read waits for one after the other. Whoever reads many keys first walks
 the branches of all (expect_way), then looks where their cells lie (expect_entry), then reads: most of the waiting is done at once.
 
+A commit of many changes does the same: while one is applied, the way of the fourth after it is walked, and the leaf of the second is asked
+for whole, because it will be copied (Ahead).
+
 READERS     These give numbers and touch nothing; whatever they return, find() judges it again. With an announced snapshot the leaf
             of a key at S stays its leaf.
 """
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from memora.engine.frames cimport Look, expect_leaf, page_at, still_there
+from memora.engine.frames cimport Look, expect_leaf, expect_page, page_at, still_there
 from memora.engine.layout cimport *
+from memora.engine.overlay cimport Node
 from memora.engine.page cimport child_at, search
 from memora.engine.sync cimport *
 
@@ -58,3 +62,30 @@ cdef void expect_entry(mm_map *m, uint64_t s, uint32_t leaf, const uint8_t *k, s
         mm_prefetch(<const uint8_t *>look.page + off)
         mm_prefetch(<const uint8_t *>look.page + off + 64)
         mm_prefetch(<const uint8_t *>look.page + off + 128)
+
+
+cdef void ahead_begin(Ahead *a, Node *first) noexcept nogil:
+    a.node = first
+    a.walked = a.asked = a.applied = 0
+
+
+cdef void ahead_step(Ahead *a, mm_map *m, const TreeRef *refs, uint32_t n_refs) noexcept nogil:
+    """One more change is about to be applied."""
+    cdef Node *n
+    cdef const TreeRef *t
+    cdef uint32_t i
+    while a.node != NULL and a.walked < a.asked + AHEAD_WAYS:
+        n = a.node
+        a.node = n.next[0]
+        a.leaf[a.walked % AHEAD_WAYS] = 0
+        for i in range(n_refs):
+            t = &refs[i]
+            if t.tree == n.tree and not t.hashed and t.root:
+                a.leaf[a.walked % AHEAD_WAYS] = expect_way(m, m.hot.commit_seq, t.root, t.tree, n.key, n.kn)
+                break
+        a.walked += 1
+    # asked runs AHEAD_PAGES before the change that is applied now
+    while a.asked < a.walked and a.asked < a.applied + AHEAD_PAGES:
+        expect_page(m, a.leaf[a.asked % AHEAD_WAYS])
+        a.asked += 1
+    a.applied += 1

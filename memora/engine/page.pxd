@@ -19,6 +19,7 @@ cdef int compare(mm_map *m, const mm_frame *p, uint32_t i, const uint8_t *k, siz
 cdef uint32_t search(mm_map *m, const mm_frame *p, const uint8_t *k, size_t kn, int *found) noexcept nogil
 cdef uint32_t search_any(mm_map *m, const mm_frame *p, const uint8_t *k, size_t kn) noexcept nogil
 cdef int entry_at(const mm_frame *p, uint32_t i, uint8_t *keybuf, Entry *e) noexcept nogil
+cdef int plain_at(const mm_frame *p, uint32_t i, uint8_t *keybuf, Entry *e) noexcept nogil
 cdef int value_at(const mm_frame *p, uint32_t i, Entry *e) noexcept nogil
 cdef uint32_t child_at(const mm_frame *p, uint32_t i) noexcept nogil
 cdef uint32_t entry_bytes(const mm_frame *p, const Entry *e) noexcept nogil

@@ -203,6 +203,32 @@ cdef int entry_at(const mm_frame *p, uint32_t i, uint8_t *keybuf, Entry *e) noex
     return MM_OK
 
 
+cdef int plain_at(const mm_frame *p, uint32_t i, uint8_t *keybuf, Entry *e) noexcept nogil:
+    """entry_at() for the usual cell of a leaf: key, kn, val and vn; 0: it has an extent or an expiry, or leaves the page."""
+    cdef uint64_t s
+    cdef uint32_t off, kl, n, vi, prefix = mm_ld16(&p.prefix)
+    if i >= MM_MAX_SLOTS:
+        return 0
+    s = mm_ld64r(&slots(p)[i])
+    off = <uint32_t>(s >> 32) & 0xffff
+    kl = <uint32_t>(s >> 48)
+    n = kl & MM_SLOT_KLEN
+    if kl & MM_SLOT_LONG or off < MM_HEAD or off > MM_UNIT - 2 or prefix + n > MM_KEY_INLINE:
+        return 0
+    vi = mm_ld16(<const uint8_t *>p + off)
+    e.vn = vi & MM_V_LEN
+    off += 2
+    if vi & (MM_V_EXT | MM_V_EXPIRY) or off + n + e.vn > MM_UNIT:
+        return 0
+    if prefix:
+        memcpy(keybuf, <const uint8_t *>p + MM_UNIT - prefix, prefix)
+    memcpy(keybuf + prefix, <const uint8_t *>p + off, n)
+    e.key = keybuf
+    e.kn = prefix + n
+    e.val = <const uint8_t *>p + off + n
+    return 1
+
+
 cdef uint32_t cell_bytes(const mm_frame *p, uint32_t i) noexcept nogil:
     """Bytes that slot i's cell takes in the heap. Of private pages only."""
     cdef const mm_slotent *s = &slots(p)[i]

@@ -47,6 +47,9 @@ cdef class Transaction:
     cdef uint32_t n_ranges, cap_ranges
     cdef readonly uint64_t reservations     # how often numbers were taken
 
+    cdef int64_t c_schema_version(self) except? -1
+    cpdef uint64_t commit(self) except? 0
+    cpdef rollback(self)
     cdef int finish(self) except -1
     cdef int let_go(self) except -1
     cpdef say(self, bytes what)

@@ -571,7 +571,7 @@ cdef class Transaction:
             self.has_overlay = False
         return 0
 
-    def commit(self) -> int:
+    cpdef uint64_t commit(self) except? 0:
         """Make the writes one commit and return its number (the snapshot's, if nothing was written). The transaction is closed.
 
         SerializationError: what it read has changed; LockTimeout; RegionFull; SnapshotTooOld: nothing was written.
@@ -623,7 +623,7 @@ cdef class Transaction:
             n = n.next[0]
         return False
 
-    def rollback(self):
+    cpdef rollback(self):
         """Drop the writes. Idempotent."""
         if self.closed:
             return
@@ -639,6 +639,9 @@ cdef class Transaction:
 
     def schema_version(self) -> int:
         """The commit that last changed the catalog, as this transaction sees it; -1 once it changed the catalog itself."""
+        return self.c_schema_version()
+
+    cdef int64_t c_schema_version(self) except? -1:
         cdef uint64_t newest = mm_ld64(&self.m.hot.schema_seq)
         cdef const uint8_t *v
         cdef size_t n

@@ -238,6 +238,7 @@ cdef int log_room(mm_map *m) noexcept nogil:
             st = retire_extent(m, big.granule)
             if st:
                 return st
+        mm_prefetch(m.ring + (tail + 6 * r.len) % m.ring_bytes)         # the sixth after it, if they are of one length
         tail += r.len
         commit = r.commit + 1
     if tail == m.hot.ring_tail:

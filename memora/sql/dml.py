@@ -9,36 +9,12 @@ from .catalog import SCHEMA_NAMES, Table, View, fold
 from .compile import Compiler
 from .delta import TERMS, Count
 from .planner import Planner
+from .program import WriteProgram
 from .queries import QueryBinder
 from .record import SlotSource
 from .runtime import Context
 from .types import TEXT
 from .writer import Delete, IndexBuild, IndexWriter, Insert, TableWriter, Update, Upsert
-
-
-class WriteProgram:
-    """A prepared change. run(transaction, values) -> rows changed; `work` is the Insert, Update or Delete that does it."""
-
-    def __init__(self, context, work, writer, ops, columns, is_insert, database):
-        self.context, self.work, self.writer, self.ops = context, work, writer, ops
-        self.columns, self.is_insert, self.database = columns, is_insert, database
-        self.busy = False
-
-    def run(self, transaction, values):
-        context = self.context
-        context.start(transaction, values)
-        try:
-            return self.work.run()
-        finally:
-            context.stop(self.ops)
-
-    @property
-    def returned(self):
-        return self.work.returned
-
-    @property
-    def lastrowid(self):
-        return self.writer.last_rowid if self.is_insert and self.work.inserted else None
 
 
 def target(environment, name):

@@ -1,1 +1,40 @@
-"""No C face: the classes of `program.pyx` are made from Python, and run through the ones of `runtime.pxd`."""
+"""The C face of prepared statements and their results."""
+from libc.stdint cimport int64_t
+
+from memora.engine.transaction cimport Transaction
+from memora.sql.runtime cimport Context, Op
+
+
+cdef class Program:
+    cdef readonly Context context
+    cdef Op root
+    cdef list exprs, ops
+    cdef Py_ssize_t width
+    cdef public bint busy
+    cpdef start(self, Transaction transaction, values)
+    cdef object fetch(self)
+    cpdef finish(self)
+
+
+cdef class WriteProgram:
+    cdef readonly Context context
+    cdef readonly object work, writer, columns, database
+    cdef readonly list ops
+    cdef readonly bint is_insert
+    cdef public bint busy
+    cpdef object run(self, Transaction transaction, values)
+
+
+cdef class Result:
+    cdef readonly tuple columns, decltypes
+    cdef readonly object rowcount, lastrowid
+    cdef readonly str kind
+    cdef Program program
+    cdef Transaction own               # a read transaction to end with the rows
+    cdef object kept                   # an iterator, once rows were taken into memory
+    cdef object first                  # a row computed ahead
+    cdef dict among                    # where the session finds it while rows are to be computed
+    cdef object __weakref__
+    cdef object row(self)
+    cdef int begin(self) except -1
+    cpdef close(self)

@@ -11,6 +11,20 @@ class Program:
     def finish(self) -> None: ...
     def start(self, transaction: Transaction, values: Sequence) -> None: ...
 
+class WriteProgram:
+    busy: bool
+    columns: tuple[str, ...] | None
+    context: Context
+    database: str
+    is_insert: bool
+    lastrowid: int | None
+    ops: list
+    returned: list | None
+    work: Any
+    writer: Any
+    def __init__(self, context: Context, work: Any, writer: Any, ops: list, columns: Any, is_insert: bool, database: Any) -> None: ...
+    def run(self, transaction: Transaction, values: Sequence) -> int: ...
+
 class Result:
     columns: tuple[str, ...] | None
     decltypes: tuple[str | None, ...] | None

@@ -10,12 +10,6 @@ from memora.sql.types cimport Value, to_python
 cdef class Program:
     """An operator tree with its result expressions. One execution at a time: `busy` while rows may still be asked for."""
 
-    cdef readonly Context context
-    cdef Op root
-    cdef list exprs, ops
-    cdef Py_ssize_t width
-    cdef public bint busy
-
     def __cinit__(self, Context context, Op root, list exprs, list ops):
         self.context, self.root, self.exprs, self.ops = context, root, exprs, ops
         self.width = len(exprs)
@@ -49,6 +43,32 @@ cdef class Program:
             self.busy = False
 
 
+cdef class WriteProgram:
+    """A prepared change. run(transaction, values) -> rows changed; `work` is the Insert, Update or Delete that does it."""
+
+    def __cinit__(self, Context context, work, writer, list ops, columns, bint is_insert, database):
+        self.context, self.work, self.writer, self.ops = context, work, writer, ops
+        self.columns, self.is_insert, self.database = columns, is_insert, database
+
+    cpdef object run(self, Transaction transaction, values):
+        """Makes the change; the number of rows."""
+        self.context.start(transaction, values)
+        try:
+            return self.work.run()
+        finally:
+            self.context.stop(self.ops)
+
+    @property
+    def returned(self):
+        """The rows of RETURNING, or None."""
+        return self.work.returned
+
+    @property
+    def lastrowid(self):
+        """The rowid of the last row that was inserted, or None."""
+        return self.writer.last_rowid if self.is_insert and self.work.inserted else None
+
+
 cdef class Result:
     """What `Session.execute` returns: an iterator of tuples and what is known about them.
 
@@ -57,15 +77,6 @@ cdef class Result:
     kind: "select", "insert", "update", "delete", "begin", ... A SELECT is lazy: outside of a transaction it holds its own
     snapshot until the rows are exhausted or it is closed.
     """
-
-    cdef readonly tuple columns, decltypes
-    cdef readonly object rowcount, lastrowid
-    cdef readonly str kind
-    cdef Program program
-    cdef Transaction own               # a read transaction to end with the rows
-    cdef object kept                   # an iterator, once rows were taken into memory
-    cdef object first                  # a row computed ahead
-    cdef object __weakref__
 
     def __init__(self, kind, columns=None, decltypes=None, rowcount=-1, lastrowid=None, rows=None, Program program=None,
                  Transaction own=None):
@@ -78,6 +89,13 @@ cdef class Result:
         return self
 
     def __next__(self):
+        row = self.row()
+        if row is None:
+            raise StopIteration
+        return row
+
+    cdef object row(self):
+        """The next row, or None at the end."""
         cdef object row = self.first
         if row is not None:
             self.first = None
@@ -90,20 +108,21 @@ cdef class Result:
                 raise
             if row is None:
                 self.close()
-                raise StopIteration
             return row
-        if self.kept is not None:
-            return next(self.kept)
-        raise StopIteration
+        return None if self.kept is None else next(self.kept, None)
 
     @property
     def open(self):
         """Whether rows are still to be computed."""
         return self.program is not None
 
+    cdef int begin(self) except -1:
+        self.first = self.row()
+        return 0
+
     def ready(self):
         """Computes the first row, so that what can go wrong before it goes wrong now."""
-        self.first = next(self, None)
+        self.begin()
 
     def settle(self):
         """Computes all rows that are left and keeps them: the transaction is about to change or to end."""
@@ -111,13 +130,16 @@ cdef class Result:
             rows = list(self)
             self.kept = iter(rows)
 
-    def close(self):
+    cpdef close(self):
         """Ends the result; it has no more rows. May be called again."""
         cdef Program program = self.program
         cdef Transaction own = self.own
         self.program = None
         self.own = None
         self.kept = self.first = None
+        if self.among is not None:
+            self.among.pop(<size_t><void *>self, None)
+            self.among = None
         if program is not None:
             program.finish()
         if own is not None:

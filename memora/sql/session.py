@@ -4,35 +4,21 @@ Outside of a transaction each statement is one: a SELECT reads its own snapshot 
 is committed before `execute` returns, and is run again by itself if another commit was in its way. Inside of one, a failed
 statement undoes only itself.
 
-CACHE   text -> Statement (syntax tree) -> programs, valid for one Schema. A program runs once at a time; if it is still being
-        read, another one is built. The schema is looked at anew whenever the engine's version moves.
-OPEN    results that are still being read are taken into memory before their transaction changes or ends.
+running.pyx has the way of single statements; here is what happens less often.
 """
 from __future__ import annotations
 
-import random
-import time
-import weakref
-from collections import OrderedDict
-
-from ..engine.store import LOST_TRIES
-from ..errors import (
-    IntegrityError, NotSupportedError, OperationalError, ProgrammingError, SerializationError, SnapshotTooOld, SQLSyntaxError)
+from ..errors import NotSupportedError, OperationalError, ProgrammingError
 from . import alter, ast, ddl, dml, plan, pragmas
 from .catalog import Schema, fold
 from .compile import Compiler
 from .databases import TEMP, Combined, Parts
-from .parser import is_blank, parse
+from .parser import parse
 from .planner import Planner
 from .program import Program, Result
 from .queries import QueryBinder, check_parameters
+from .running import Running, Statement
 from .runtime import Context
-from .writer import FailConflict, RollbackConflict
-
-CACHE_SIZE = 256
-SHOWN = 199                     # characters of a statement that memora_processes shows
-RETRIES = 100
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.00005, 0.02
 
 
 class Environment:
@@ -45,19 +31,7 @@ class Environment:
         self.file = getattr(session.store, "path", None)
 
 
-class Statement:
-    """One text, parsed, with its programs for the current schema."""
-
-    __slots__ = ("node", "kind", "params", "schema", "programs", "columns", "decltypes", "what")
-
-    def __init__(self, node, text=""):
-        self.node, self.params = node, node.params
-        self.what = text[:SHOWN].encode(errors="replace")       # what others see while it runs
-        self.kind = type(node).__name__.lower()
-        self.schema, self.programs, self.columns, self.decltypes = None, [], None, None
-
-
-class Session:
+class Session(Running):
     """One user's conversation with a store.
 
     virtual: dict of providers for what is not a table; provider(session, row) -> (column names, rows(transaction)).
@@ -65,68 +39,11 @@ class Session:
     """
 
     def __init__(self, store, virtual=None, transaction=None):
-        self.store = store
-        self.virtual = virtual or {}
-        self.functions = {}
-        self.settings = {}
-        self.temporary = {}             # temporary views, which live as long as the session
-        self.parts = Parts()            # temporary tables and attached databases
+        super().__init__(store, virtual, transaction, parts=Parts())
         self._combined = (None, None)   # (the schemas that it was made of, databases.Combined)
-        self._writing = False           # a statement outside of a transaction is writing
-        self.total_changes = 0
-        self.changes = 0
-        self.last_rowid = 0
-        self.closed = False
-        self._transaction = transaction
-        self._bound = transaction is not None
-        self._cache = OrderedDict()
-        self._schema = None
-        self._version = None
-        self._dirty = False             # this transaction changed the catalog: the schema is its own
         self._savepoints = []           # (name, engine savepoint, whether it began the transaction)
-        self._open = weakref.WeakSet()
-        self._last_commit = None
 
     # -- statements
-
-    def execute(self, sql, params=()):
-        """Runs one statement.
-
-        params: a sequence for `?`, a mapping for named ones. Raises ProgrammingError for a wrong number of them, a second
-        statement in the text or a closed session; OperationalError and IntegrityError as `sqlite3` does.
-        """
-        statement = self._cache.get(sql)
-        if statement is None:
-            statement = self._parse(sql)
-            if statement is None:
-                return Result("empty")
-        else:
-            self._cache.move_to_end(sql)
-        if statement.kind == "select":
-            return self._select(statement, params)
-        return self._run(statement, params)
-
-    def executemany(self, sql, seq):
-        """Runs one INSERT, UPDATE or DELETE for each set of parameters, all in one transaction."""
-        statement = self._cache.get(sql) or self._parse(sql)
-        if statement is None or statement.kind not in ("insert", "update", "delete"):
-            raise ProgrammingError("executemany() can only execute DML statements.")
-        sets = list(seq)
-        return self._write(statement, lambda transaction: self._many(statement, transaction, sets))
-
-    def _parse(self, sql):
-        if self.closed:
-            raise ProgrammingError("Cannot operate on a closed session.")
-        try:
-            statement = Statement(parse(sql), sql)
-        except SQLSyntaxError:
-            if is_blank(sql):
-                return None
-            raise
-        self._cache[sql] = statement
-        if len(self._cache) > CACHE_SIZE:
-            self._cache.popitem(last=False)
-        return statement
 
     @staticmethod
     def _values(statement, params):
@@ -145,61 +62,13 @@ class Session:
             check_parameters(len(params), len(names))
         return params
 
-    # -- SELECT
+    # -- programs
 
-    def _select(self, statement, params):
-        if self.closed:
-            raise ProgrammingError("Cannot operate on a closed session.")
-        values = self._values(statement, params)
-        if self._transaction is not None:
-            return self._started(statement, values, self._transaction)
-        patience = self.store.patience
-        for left in range(patience - 1, -1, -1):
-            try:
-                own = self.store.begin(read_only=True)
-                result = self._started(statement, values, own, own)
-                if patience > 1:
-                    result.ready()          # whoever is overtaken before the first row begins again
-                return result
-            except SnapshotTooOld:
-                if not left:
-                    raise
+    def _compile(self, node, schema):
+        return compile_select(Environment(schema, self.functions, self.virtual, self), node)
 
-    def _started(self, statement, values, transaction, own=None):
-        """The result of a SELECT in a transaction; own: one that ends with it."""
-        transaction.say(statement.what)
-        try:
-            program = self._program(statement, transaction)
-            context = program.context
-            context.changes, context.total_changes, context.last_rowid = self.changes, self.total_changes, self.last_rowid
-            try:
-                program.start(transaction, values)
-            except BaseException:
-                program.finish()
-                raise
-        except BaseException:
-            if own is not None:
-                own.rollback()
-            raise
-        result = Result("select", statement.columns, statement.decltypes, program=program, own=own)
-        if own is None:
-            self._open.add(result)
-        return result
-
-    def _program(self, statement, transaction):
-        """An idle program of a SELECT for the schema that the transaction sees."""
-        schema = self._current_schema(transaction)
-        if statement.schema is not schema:
-            statement.programs, statement.schema = [], schema
-        for program in statement.programs:
-            if not program.busy:
-                return program
-        environment = Environment(schema, self.functions, self.virtual, self)
-        program, names, decltypes = compile_select(environment, statement.node)
-        statement.columns, statement.decltypes = names, decltypes
-        if len(statement.programs) < 8:
-            statement.programs.append(program)
-        return program
+    def _compile_change(self, statement, schema):
+        return getattr(dml, statement.kind)(Environment(schema, self.functions, self.virtual, self), statement.node)
 
     def _current_schema(self, transaction):
         main = self._main_schema(transaction)
@@ -235,120 +104,6 @@ class Session:
         if handler is None:
             raise NotSupportedError(f"{type(node).__name__} statements")
         return handler(statement, node, values)
-
-    def _change(self, statement, node, values):
-        return self._write(statement, lambda transaction: self._once(statement, transaction, values))
-
-    _on_insert = _on_update = _on_delete = _change
-
-    def _write(self, statement, work):
-        """Runs work(transaction) -> Result in the open transaction, or in one of its own, again after a conflict."""
-        if self.store.read_only:
-            raise OperationalError("attempt to write a readonly database")
-        if self._transaction is not None:
-            self._transaction.say(statement.what)
-            return self._guarded(work)
-        pause = FIRST_PAUSE_S
-        for attempt in range(RETRIES):
-            transaction = self.store.begin(immediate=attempt >= LOST_TRIES)
-            transaction.say(statement.what)
-            self._writing = True
-            try:
-                result = work(transaction)
-                self._finish(transaction)
-                return result
-            except SerializationError:
-                self._abandon(transaction)
-                if attempt == RETRIES - 1:
-                    raise
-            except FailConflict as error:
-                self._finish(transaction)
-                raise IntegrityError(*error.args) from None
-            except BaseException as error:
-                self._abandon(transaction)
-                if isinstance(error, RollbackConflict):
-                    raise IntegrityError(*error.args) from None
-                raise
-            finally:
-                self._writing = False
-            if attempt + 1 < LOST_TRIES:
-                time.sleep(pause * (0.5 + random.random()))
-            pause = min(pause * 2, LONGEST_PAUSE_S)
-
-    def _finish(self, transaction):
-        """Commits; the further databases after the main one, which alone can fail when it was written."""
-        self._last_commit = transaction.commit()
-        self._dirty = False
-        self.parts.commit()
-
-    def _abandon(self, transaction):
-        if not transaction.closed:
-            transaction.rollback()
-        self.parts.rollback()
-        if self._dirty:
-            self._dirty, self._version = False, None
-
-    def _guarded(self, work):
-        """A statement inside of a transaction: what fails undoes itself."""
-        transaction = self._transaction
-        self._settle()
-        savepoint, others = transaction.savepoint(), self.parts.savepoints()
-        dirty, schema = self._dirty, self._schema
-        try:
-            return work(transaction)
-        except FailConflict as error:
-            raise IntegrityError(*error.args) from None
-        except RollbackConflict as error:
-            self.rollback()
-            raise IntegrityError(*error.args) from None
-        except BaseException:
-            if not transaction.closed:
-                transaction.rollback_to(savepoint)
-                self.parts.back(others)
-                self._dirty, self._schema = dirty, schema
-            raise
-        finally:
-            if not transaction.closed:
-                transaction.release(savepoint)
-                self.parts.release(others)
-
-    def _writer(self, statement, transaction):
-        schema = self._current_schema(transaction)
-        if statement.schema is not schema:
-            statement.programs, statement.schema = [], schema
-        if not statement.programs:
-            environment = Environment(schema, self.functions, self.virtual, self)
-            statement.programs.append(getattr(dml, statement.kind)(environment, statement.node))
-        return statement.programs[0]
-
-    def _once(self, statement, transaction, values):
-        program = self._writer(statement, transaction)
-        if self.parts:
-            self.parts.writes(program.database)
-        context = program.context
-        context.changes, context.total_changes, context.last_rowid = self.changes, self.total_changes, self.last_rowid
-        count = program.run(transaction, values)
-        return self._written(statement, program, count, program.returned)
-
-    def _many(self, statement, transaction, sets):
-        program = self._writer(statement, transaction)
-        if program.columns is not None:
-            raise ProgrammingError("executemany() can only execute DML statements.")
-        if self.parts:
-            self.parts.writes(program.database)
-        count = 0
-        for params in sets:
-            count += program.run(transaction, self._values(statement, params))
-        return self._written(statement, program, count, None)
-
-    def _written(self, statement, program, count, rows):
-        lastrowid = program.lastrowid
-        if lastrowid is not None:
-            self.last_rowid = lastrowid
-        self.changes = count
-        self.total_changes += count
-        return Result(statement.kind, program.columns, None if rows is None else (None,) * len(program.columns), count,
-                      self.last_rowid if statement.kind == "insert" else None, rows)
 
     # -- definitions
 
@@ -612,8 +367,10 @@ class Session:
         self._savepoints.clear()
 
     def _settle(self):
-        for result in list(self._open):
-            result.settle()
+        for reference in list(self._open.values()):
+            result = reference()
+            if result is not None:
+                result.settle()
         self._open.clear()
 
     def _on_begin(self, statement, node, values):
@@ -669,8 +426,10 @@ class Session:
         """Rolls back what is open and ends the session. May be called again."""
         if self.closed:
             return
-        for result in list(self._open):
-            result.close()
+        for reference in list(self._open.values()):
+            result = reference()
+            if result is not None:
+                result.close()
         if self._transaction is not None and not self._bound:
             self.rollback()
         self._transaction = None

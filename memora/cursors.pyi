@@ -1,0 +1,19 @@
+from typing import Any
+
+class ConnectionBase:
+    row_factory: Any
+    text_factory: Any
+
+class CursorBase:
+    arraysize: int
+    connection: Any
+    description: tuple | None
+    lastrowid: int | None
+    row_factory: Any
+    def execute(self, sql: str, parameters: Any = (), /) -> Any: ...
+    def fetchone(self) -> Any: ...
+    def fetchall(self) -> list: ...
+    def __iter__(self) -> Any: ...
+    def __next__(self) -> Any: ...
+
+def plain(given: Any) -> bool: ...

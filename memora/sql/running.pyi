@@ -1,0 +1,38 @@
+from collections.abc import Callable
+from typing import Any
+
+from memora.engine.transaction import Transaction
+from memora.sql.program import Result
+
+CACHE_SIZE: int
+SHOWN: int
+RETRIES: int
+FIRST_PAUSE_S: float
+LONGEST_PAUSE_S: float
+
+class Statement:
+    columns: tuple[str, ...] | None
+    decltypes: tuple[str | None, ...] | None
+    description: tuple | None
+    kind: str
+    node: Any
+    params: tuple
+    programs: list
+    schema: Any
+    what: bytes
+    def __init__(self, node: Any, text: str = "") -> None: ...
+
+class Running:
+    changes: int
+    closed: bool
+    functions: dict
+    last_rowid: int
+    parts: Any
+    settings: dict
+    store: Any
+    temporary: dict
+    total_changes: int
+    virtual: dict
+    def __init__(self, store: Any, virtual: dict | None = None, transaction: Transaction | None = None, *, parts: Any = None) -> None: ...
+    def execute(self, sql: str, params: Any = ()) -> Result: ...
+    def executemany(self, sql: str, seq: Any) -> Result: ...
