@@ -55,12 +55,16 @@ cdef class CursorBase:
         """The straight way; None if it cannot be taken."""
         cdef ConnectionBase connection = self.connection
         cdef Running session = connection._session
-        cdef Statement statement = session._cache.get(sql)
+        cdef Statement statement
         cdef Result result
+        if session.closed:
+            return None
+        statement = session.known(sql, values)
+        if session.lifted is not None:
+            values = session.lifted
         if statement is None or statement.how == HOW_OTHER or len(values) != statement.count or not connection.free(
                 statement.how == HOW_CHANGE):
             return None
-        statement.used = True
         result = self._result
         self._result = self._rows = self._names = self.description = None
         self._changed = -1

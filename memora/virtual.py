@@ -1,7 +1,7 @@
 """Tables that are no tables: key spaces, caches, queues and topics in FROM, and the processes of the region.
 
 A provider takes the session's environment and the catalog's row, and returns (column names, rows), where rows(transaction) gives
-tuples. Entries of a key space, cache or queue are those of the statement's snapshot; a topic shows the messages that its ring holds
+tuples. `rows` of key spaces and caches also has at(transaction, values), for single keys. Entries of a key space, cache or queue are those of the statement's snapshot; a topic shows the messages that its ring holds
 now, up to that snapshot; memora_processes, _locks, _snapshots and _stats show this moment.
 
     key space         key, value
@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator
 
 from memora import errors
 from memora.engine import catalog
-from memora.engine.codec import decode_key, decode_value
+from memora.engine.codec import decode_key, decode_value, encode_key
 from memora.engine.cursor import Cursor
 from memora.ipc import queues, topics
 
@@ -63,19 +63,41 @@ def _entries(txn, tree) -> Iterator[Cursor]:
         more = cursor.next()
 
 
+class Keyed:
+    """rows(transaction) of a tree of keys; at(transaction, values): only those whose key may equal one of the values."""
+
+    def __init__(self, tree, row):
+        self.tree, self.row = tree, row
+
+    def __call__(self, txn):
+        for cursor in _entries(txn, self.tree):
+            yield self.row(cursor.key, cursor.value, cursor.expiry_ns)
+
+    def at(self, txn, values):
+        for key in dict.fromkeys(key for value in values for key in _keys(value)):
+            found = txn.get_until(self.tree, key)
+            if found is not None:
+                yield self.row(key, *found)
+
+
+def _keys(value) -> Iterator[bytes]:
+    """The keys, as they are stored, that SQL shows as this value or as one that equals it."""
+    if isinstance(value, float) and value.is_integer() or isinstance(value, int):
+        yield encode_key(int(value))
+    elif isinstance(value, (str, bytes)):
+        yield encode_key(value)
+        with contextlib.suppress(ValueError):
+            if isinstance(value, str) and not -2 ** 63 <= int(value) < 2 ** 63:
+                yield encode_key(int(value))            # shown as text
+
+
 def _kv(row):
-    def rows(txn):
-        for cursor in _entries(txn, row["tree"]):
-            yield shown(decode_key(cursor.key)), _value(cursor.value)
-    return ("key", "value"), rows
+    return ("key", "value"), Keyed(row["tree"], lambda key, value, until: (shown(decode_key(key)), _value(value)))
 
 
 def _cache(row):
-    def rows(txn):
-        for cursor in _entries(txn, row["tree"]):
-            key, value, until = cursor.key, cursor.value, cursor.expiry_ns
-            yield shown(decode_key(key)), _value(value), until / 1e9 if until else None, len(key) + len(value)
-    return ("key", "value", "expires", "size"), rows
+    return ("key", "value", "expires", "size"), Keyed(row["tree"], lambda key, value, until: (
+        shown(decode_key(key)), _value(value), until / 1e9 if until else None, len(key) + len(value)))
 
 
 def _queue(store, row):

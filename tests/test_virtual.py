@@ -22,6 +22,38 @@ def test_key_spaces(db):
     assert isinstance(rows(db, "SELECT value FROM p")[0][0], bytes)
 
 
+def test_keys_of_a_space_are_looked_up(db):
+    """One key, or some, are read by themselves; what is compared is what SQL shows, whatever the key's type."""
+    kv = db.kv("k")
+    kv.put_many({1: "one", "1": "text", b"1": "blob", "a": 1, "B": 2, 2 ** 70: "big", "long" * 500: 3, **{f"x{n}": n for n in range(1000)}})
+    plan = "EXPLAIN QUERY PLAN SELECT value FROM k WHERE key"
+    for condition in ("= ?", "= 'a'", "IN ('a', ?)", "= ? AND value > 1"):
+        assert "SEARCH k VIRTUAL TABLE (key=?)" in str(rows(db, f"{plan} {condition}", ("a",) * condition.count("?")))
+    for condition in ("< 'a'", "= 'a' COLLATE NOCASE", "= value", "IN (SELECT 'a')", "= 'a' OR value = 1", "<> 'a'"):
+        assert "SCAN k VIRTUAL TABLE" in str(rows(db, f"{plan} {condition}"))
+    for value, found in ((1, "one"), (1.0, "one"), ("1", "text"), (b"1", "blob"), (str(2 ** 70), "big"), ("long" * 500, 3)):
+        assert rows(db, "SELECT value FROM k WHERE key = ?", (value,)) == [(found,)]
+        assert rows(db, "SELECT value FROM k WHERE ? = k.key AND 1", (value,)) == [(found,)]
+    for value in (None, 1.5, float("inf"), "b", b"a", 2 ** 62, "\ud7ff", "9" * 5000, "1_0"):
+        assert rows(db, "SELECT value FROM k WHERE key = ?", (value,)) == []
+    assert rows(db, "SELECT value FROM k WHERE key IN ('a', 'a', 'B', NULL, 1, 1.0) ORDER BY 1") == [(1,), (2,), ("one",)]
+    assert rows(db, "SELECT value FROM k WHERE key IN ('a', 'B') AND key <> 'a'") == [(2,)]
+    assert rows(db, "SELECT value FROM k WHERE key = 'b' COLLATE NOCASE") == [(2,)]
+    assert rows(db, "SELECT a.value, b.value FROM k a JOIN k b ON a.key = b.value AND b.key = 'a' WHERE a.key = 1") == [("one", 1)]
+    db.execute("CREATE TABLE t (id)")
+    db.execute("INSERT INTO t VALUES ('a'), (1), ('none'), (NULL)")
+    assert rows(db, "SELECT id, (SELECT value FROM k WHERE key = t.id) FROM t") == [("a", 1), (1, "one"), ("none", None), (None, None)]
+    assert rows(db, "SELECT t.id, value FROM t LEFT JOIN k ON key = t.id AND key = 'a' ORDER BY t.rowid") == [
+        ("a", 1), (1, None), ("none", None), (None, None)]
+    db.cache("c").set("x", 5)
+    assert rows(db, "SELECT value, expires FROM c WHERE key = 'x'") == [(5, None)]
+    with db.transaction() as tx:                            # what the transaction wrote itself, and hash indexes
+        tx.kv("k")["new"] = 7
+        assert tx.execute("SELECT value FROM k WHERE key = 'new'").fetchall() == [(7,)]
+    db.kv("h", index="hash")["y"] = 8
+    assert rows(db, "SELECT * FROM h WHERE key = 'y'") == [("y", 8)]
+
+
 def test_caches(db):
     cache = db.cache("c")
     cache.set("a", "x" * 10, ttl=60)

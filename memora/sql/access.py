@@ -84,6 +84,22 @@ def terms_of(rel, conditions):
     return found
 
 
+def keys_of(rel, conditions):
+    """The values, independent of other relations, one of which the first column of a Python relation has to equal; None: it may be any.
+
+    The conditions stay: what is found at these keys is still tested.
+    """
+    if not hasattr(rel.rows, "at"):
+        return None
+    for term in terms_of(rel, conditions):
+        if term.column == 0 and not term.needs and not term.collation and not term.affinity:
+            if term.op == "=":
+                return [term.expr]
+            if term.op == "IN" and isinstance(term.expr, (list, tuple)):
+                return list(term.expr)
+    return None
+
+
 def affinity_fits(affinity, column_affinity):
     """Whether comparing with that affinity leaves the column's own values as they are."""
     if affinity == 0:

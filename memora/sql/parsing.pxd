@@ -45,5 +45,8 @@ cdef class Tables:
     cdef int16_t **goto_rows
     cdef Rule *rules
     cdef int states, kinds, lefts, units, first, last
+    cdef signed char *roles            # by kind: what a token means to lift()
+    cdef int role(self, list kinds, Py_ssize_t i) except -1
+    cpdef tuple lift(self, str sql)
     cdef int16_t *shift_row(self, int state) except NULL
     cdef int16_t *goto_row(self, int state) except NULL

@@ -5,6 +5,7 @@ class Scanner:
 class Tables:
     lexer: object
     def __init__(self, found: dict, actions: object, lexer: object) -> None: ...
+    def lift(self, sql: str) -> tuple[str, tuple] | None: ...
 
 class Parse:
     sql: str

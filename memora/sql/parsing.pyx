@@ -5,6 +5,11 @@ SCANNER  One pass over the characters. It decides exactly as the terminals of gr
     characters and keywords are filled from the grammar; what is written here are the shapes of names, numbers, strings, comments.
 TABLES   One row of small numbers a state, made from the dictionaries of tables.py when the state is first met: a process uses few
     of the nine hundred. In a row 0 is no action, n > 0 is "shift, go to state n - 1", n < 0 is "reduce by rule ~n".
+SHAPES   Statements that differ only in literals share a plan: lift() gives the text with ? in the place of literals, and their values.
+    A literal is lifted only where its being a constant means nothing to anybody: as a whole operand of a comparison or of BETWEEN, or in the list of
+    IN, after WHERE and outside of nested queries; as a whole value of VALUES or SET. NULL, numbers written in unusual ways, and
+    texts with parameters of their own stay as they are; so do result columns (the text names them), GROUP BY and ORDER BY (they are
+    compared with result columns, or are ordinals), LIMIT, LIKE, arguments of functions, and all that defines.
 LOOP     Rules that only pass one child on have the lowest numbers: they change the state and nothing else. Values on the
     stack are nodes, lists of nodes, or, for a token, its index. No text can exhaust a stack: both are on the heap.
 """
@@ -318,6 +323,24 @@ cdef class Scanner:
         return kinds, starts, ends
 
 
+cdef enum:
+    R_OTHER, R_STOP, R_SELECT, R_CHANGE, R_WHERE, R_SET, R_VALUES, R_COMPARE, R_SIGN, R_BETWEEN, R_AND, R_IN, R_OPEN, R_CLOSE, R_COMMA, R_OR
+    R_END, R_NUMBER, R_STRING, R_REFUSE
+
+cdef enum:
+    MOST_LIFTED = 64                   # literals of one text
+
+ROLES = {
+    "SELECT": R_SELECT, "INSERT": R_CHANGE, "UPDATE": R_CHANGE, "DELETE": R_CHANGE, "REPLACE": R_CHANGE, "WHERE": R_WHERE, "SET": R_SET,
+    "VALUES": R_VALUES, "EQ": R_COMPARE, "NE": R_COMPARE, "RELATION": R_COMPARE, "SIGN": R_SIGN, "BETWEEN": R_BETWEEN, "AND": R_AND, "IN": R_IN,
+    "LPAR": R_OPEN, "RPAR": R_CLOSE, "COMMA": R_COMMA, "OR": R_OR, "SEMICOLON": R_END, "$END": R_END, "INTEGER": R_NUMBER, "FLOAT": R_NUMBER,
+    "STRING": R_STRING, "PARAM": R_REFUSE, "ILLEGAL": R_REFUSE, "GROUP": R_STOP, "ORDER": R_STOP, "LIMIT": R_STOP, "HAVING": R_STOP,
+    "WINDOW": R_STOP, "RETURNING": R_STOP, "ON": R_STOP, "UNION": R_STOP, "INTERSECT": R_STOP, "EXCEPT": R_STOP, "CASE": R_STOP,
+    # the WHERE of a conflict's target is compared with that of a partial index
+    "CONFLICT": R_REFUSE,
+}
+
+
 cdef class Tables:
     """The grammar as the loop wants it: the numbers of tables.py, the functions of `actions` that they name, the lexer."""
 
@@ -336,8 +359,11 @@ cdef class Tables:
         self.shift_rows = <int16_t **>calloc(self.states, sizeof(int16_t *))
         self.goto_rows = <int16_t **>calloc(self.states, sizeof(int16_t *))
         self.rules = <Rule *>calloc(len(rules), sizeof(Rule))
-        if not (self.shift_rows and self.goto_rows and self.rules):
+        self.roles = <signed char *>calloc(self.kinds, 1)
+        if not (self.shift_rows and self.goto_rows and self.rules and self.roles):
             raise MemoryError()
+        for name, role in ROLES.items():
+            self.roles[<int>lexer.number[name]] = role
         self.actions, self.takes = [], []
         for i, (length, left, action, kept) in enumerate(rules):
             rule = &self.rules[i]
@@ -356,6 +382,90 @@ cdef class Tables:
         free(self.shift_rows)
         free(self.goto_rows)
         free(self.rules)
+        free(self.roles)
+
+    cdef int role(self, list kinds, Py_ssize_t i) except -1:
+        cdef int kind = kinds[i]
+        return self.roles[kind if kind >= 0 else ~kind]
+
+    cpdef tuple lift(self, str sql):
+        """(text with ? for literals, their values); None where none may be lifted."""
+        cdef list kinds, starts, ends, pieces, values
+        cdef Py_ssize_t i, n, start, end, last = 0
+        cdef int role, before = R_OTHER, earlier = R_OTHER, after, depth = 0, region = R_OTHER, listed = 0
+        cdef bint between = False
+        cdef str text
+        kinds, starts, ends = self.scanner.scan(sql)
+        role = self.role(kinds, 0)
+        if role != R_SELECT and role != R_CHANGE:
+            return None
+        pieces, values = [], []
+        n = len(kinds)
+        for i in range(n):
+            # before: the role of the token before this one, a sign that begins an operand passed over; earlier: of the one before that
+            role = self.role(kinds, i)
+            if role == R_REFUSE or role == R_END and i < n - 2 and self.role(kinds, i + 1) != R_END:
+                return None
+            if role == R_STOP or (role == R_SELECT and i):
+                region = R_OTHER
+                listed = 0
+            elif role == R_WHERE or role == R_SET or role == R_VALUES:
+                if depth and role != R_VALUES:
+                    region = R_OTHER            # of a nested query
+                else:
+                    region = role
+            elif role == R_OPEN:
+                depth += 1
+                if before == R_IN and region == R_WHERE:
+                    listed = depth
+            elif role == R_CLOSE:
+                if listed == depth:
+                    listed = 0
+                depth -= 1
+            elif role == R_BETWEEN:
+                between = True
+            elif (role == R_NUMBER or role == R_STRING) and region != R_OTHER:
+                after = self.role(kinds, i + 1)
+                if region == R_VALUES:
+                    if not (depth == 1 and (before == R_OPEN or before == R_COMMA) and (after == R_COMMA or after == R_CLOSE)):
+                        after = R_OTHER
+                elif region == R_SET:
+                    if not (depth == 0 and before == R_COMPARE and (after == R_COMMA or after == R_WHERE or after == R_END)):
+                        after = R_OTHER
+                elif listed:
+                    if not (listed == depth and (before == R_OPEN or before == R_COMMA) and (after == R_COMMA or after == R_CLOSE)):
+                        after = R_OTHER
+                elif before == R_AND and between and earlier == R_NUMBER | 64:
+                    between = False
+                elif not (before == R_COMPARE or before == R_BETWEEN):
+                    after = R_OTHER
+                if after == R_AND or after == R_OR or after == R_CLOSE or after == R_END or after == R_STOP or after == R_COMMA or (
+                        after == R_WHERE):
+                    start, end = starts[i], ends[i]
+                    text = PyUnicode_Substring(sql, start, end)
+                    if role == R_STRING:
+                        value = text[1:-1].replace("''", "'")
+                    elif "_" in text or "x" in text or "X" in text or end - start > 18:
+                        return None
+                    else:
+                        value = int(text) if text.isdigit() else float(text)
+                    if len(values) == MOST_LIFTED:
+                        return None
+                    values.append(value)
+                    pieces.append(PyUnicode_Substring(sql, last, start))
+                    last = end
+                    if before == R_BETWEEN:
+                        earlier = R_OTHER
+                        before = R_NUMBER | 64          # the lower end of a BETWEEN
+                        continue
+            if role == R_SIGN and (before == R_COMPARE or before == R_BETWEEN or before == R_OPEN or before == R_COMMA or before == R_AND):
+                continue
+            earlier = before
+            before = role
+        if not values:
+            return None
+        pieces.append(PyUnicode_Substring(sql, last, len(sql)))
+        return "?".join(pieces), tuple(values)
 
     cdef int16_t *shift_row(self, int state) except NULL:
         cdef int16_t *row = <int16_t *>calloc(self.kinds, sizeof(int16_t))

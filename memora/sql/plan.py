@@ -209,15 +209,20 @@ class Rows(Node):
 
 
 class PythonScan(Node):
-    def __init__(self, rel):
-        self.rel = rel
-        self.detail = f"SCAN {rel.alias or rel.name} VIRTUAL TABLE"
+    """keys: expressions, one of which the first column equals; None: all rows."""
+
+    def __init__(self, rel, keys=None):
+        self.rel, self.keys = rel, keys
+        self.detail = f"{'SCAN' if keys is None else 'SEARCH'} {rel.alias or rel.name} VIRTUAL TABLE"
+        if keys is not None:
+            self.detail += f" ({rel.columns[0].name}=?)"
 
     def build(self, c):
         args = c.exprs(self.rel.args)
         source = SlotSource()
         c.sources[self.rel] = (source, None)
-        return c.keep(scan.PythonScan(c.context, source, self.rel.rows, len(self.rel.columns), self.rel.name, args))
+        keys = None if self.keys is None else c.exprs(self.keys)
+        return c.keep(scan.PythonScan(c.context, source, self.rel.rows, len(self.rel.columns), self.rel.name, args, keys))
 
 
 class Feedback(Node):

@@ -266,7 +266,7 @@ class Planner:
             node = step.path.make(step.direction < 0)
             left = [c for c in conditions if c not in step.path.used]
         else:
-            node = self.leaf(rel, (), not first)
+            node = plan.PythonScan(rel, access.keys_of(rel, conditions)) if rel.kind == "python" else self.leaf(rel, (), not first)
             left = conditions
         return plan.Filter(node, left) if left else node
 
@@ -278,7 +278,7 @@ class Planner:
             node = path.make()
             conditions = [c for c in conditions if c not in path.used]
         elif rel.kind == "python":
-            node = plan.PythonScan(rel)
+            node = plan.PythonScan(rel, access.keys_of(rel, conditions))
         elif rel.kind == "recursive":
             node = plan.Feedback(rel)
         else:

@@ -35,7 +35,9 @@ cdef class Running:
     cdef public Transaction _transaction
     cdef public dict _cache, _open
     cdef public object _schema, _version, _last_commit
-    cdef Statement cached(self, sql)
+    cdef tuple lifted                  # the values of the literals of the text that cached() or known() found under its shape
+    cdef Statement cached(self, sql, params)
+    cdef Statement known(self, sql, params)
     cdef object run(self, Statement statement, params)
     cdef Result select(self, Statement statement, params)
     cdef Result started(self, Statement statement, object values, Transaction transaction, bint own)

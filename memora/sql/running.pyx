@@ -5,7 +5,7 @@ Outside of a transaction each statement is one: a SELECT reads its own snapshot 
 is committed before `execute` returns, and is run again by itself if another commit was in its way. Inside of one, a failed
 statement undoes only itself.
 
-CACHE   text -> Statement (syntax tree) -> programs, valid for one Schema. A program runs once at a time; if it is still being
+CACHE   text, or its shape (parsing.pyx), -> Statement (syntax tree) -> programs, valid for one Schema. A program runs once at a time; if it is still being
         read, another one is built. The schema is looked at anew whenever the engine's version moves. When the cache is full, the
         oldest statement goes that was not used since it was last looked at.
 OPEN    results of a transaction that are still being read: address -> weak reference. They are taken into memory before the
@@ -18,11 +18,13 @@ import weakref
 from memora.engine.region cimport Region
 from memora.engine.store import LOST_TRIES
 from memora.engine.transaction cimport Transaction
+from memora.sql.parsing cimport Tables
 from memora.sql.program cimport Program, Result, WriteProgram
 from memora.sql.runtime cimport Context
 
-from memora.errors import IntegrityError, OperationalError, ProgrammingError, SerializationError, SnapshotTooOld, SQLSyntaxError
+from memora.errors import Error, IntegrityError, OperationalError, ProgrammingError, SerializationError, SnapshotTooOld, SQLSyntaxError
 
+from .parser import is_blank, parse, tables
 from .writer import FailConflict, RollbackConflict
 
 CACHE_SIZE = 256
@@ -77,29 +79,48 @@ cdef class Running:
         params: a sequence for `?`, a mapping for named ones. Raises ProgrammingError for a wrong number of them, a second
         statement in the text or a closed session; OperationalError and IntegrityError as `sqlite3` does.
         """
-        cdef Statement statement = self.cached(sql)
-        return Result("empty") if statement is None else self.run(statement, params)
+        cdef Statement statement = self.cached(sql, params)
+        if statement is None:
+            return Result("empty")
+        return self.run(statement, params if self.lifted is None else self.lifted)
 
     def executemany(self, sql, seq):
         """Runs one INSERT, UPDATE or DELETE for each set of parameters, all in one transaction."""
-        cdef Statement statement = self.cached(sql)
+        cdef Statement statement = self.cached(sql, None)
         if statement is None or statement.how != HOW_CHANGE:
             raise ProgrammingError("executemany() can only execute DML statements.")
         sets = list(seq)
         return self._write(statement, lambda transaction: self._many(statement, transaction, sets))
 
-    cdef Statement cached(self, sql):
-        """The statement of a text; None if there is none in it."""
+    cdef Statement known(self, sql, params):
+        """The statement of a text or of its shape, if there is one; `lifted` are then the values to run it with, None for `params`."""
         cdef Statement statement = self._cache.get(sql)
-        if statement is None:
-            return self._parse(sql)
-        statement.used = True
+        self.lifted = None
+        if statement is None and params == () and type(sql) is str:
+            shape = (<Tables>tables()).lift(sql)
+            if shape is not None:
+                statement = self._cache.get(shape[0])
+                if statement is None:
+                    # the first of its shape; a text that is wrong is parsed as it was written, for the message
+                    try:
+                        statement = self._parse(shape[0])
+                    except Error:
+                        return None
+                    if statement is None or statement.count != len(<tuple>shape[1]):
+                        return None
+                self.lifted = shape[1]
+        if statement is not None:
+            statement.used = True
         return statement
+
+    cdef Statement cached(self, sql, params):
+        """The statement of a text, parsed if need be; None if there is none in it."""
+        cdef Statement statement = self.known(sql, params)
+        return self._parse(sql) if statement is None else statement
 
     def _parse(self, sql):
         if self.closed:
             raise ProgrammingError("Cannot operate on a closed session.")
-        from .parser import is_blank, parse
         cdef Statement statement, oldest
         cdef dict cache = self._cache
         try:

@@ -558,18 +558,19 @@ cdef class Rows(Op):
 
 
 cdef class PythonScan(Op):
-    """Rows of a Python iterable of tuples: `rows(transaction, *args)` begins one. Text of a subclass of str is JSON."""
+    """Rows of a Python iterable of tuples: `rows(transaction, *args)` begins one, or rows.at(transaction, keys). Text of a subclass of str is
+    JSON."""
 
     cdef Context context
     cdef SlotSource source
     cdef object rows, iterator
-    cdef list keep, args
+    cdef list keep, args, keys
     cdef Value *values
     cdef int width
     cdef str name
 
-    def __cinit__(self, Context context, SlotSource source, rows, int width, str name, list args):
-        self.context, self.source, self.rows, self.width, self.name, self.args = context, source, rows, width, name, args
+    def __cinit__(self, Context context, SlotSource source, rows, int width, str name, list args, list keys):
+        self.context, self.source, self.rows, self.width, self.name, self.args, self.keys = context, source, rows, width, name, args, keys
         self.values = <Value *>calloc(width + 1, sizeof(Value))
         if self.values == NULL:
             raise MemoryError()
@@ -580,14 +581,20 @@ cdef class PythonScan(Op):
         free(self.values)
 
     cdef int open(self) except -1:
+        if self.keys is not None:
+            self.iterator = iter(self.rows.at(self.context.transaction, self.evaluated(self.keys)))
+        else:
+            self.iterator = iter(self.rows(self.context.transaction, *self.evaluated(self.args)))
+        return 0
+
+    cdef list evaluated(self, list exprs):
         cdef Value v
         cdef Py_ssize_t i
-        args = []
-        for i in range(len(self.args)):
-            (<Expr>self.args[i]).eval(&v)
-            args.append(to_python(&v))
-        self.iterator = iter(self.rows(self.context.transaction, *args))
-        return 0
+        values = []
+        for i in range(len(exprs)):
+            (<Expr>exprs[i]).eval(&v)
+            values.append(to_python(&v))
+        return values
 
     cdef int next(self) except -1:
         cdef int i
