@@ -486,6 +486,8 @@ class Binder:
         function = SCALARS.get(name)
         if function is None and name.startswith("jsonb"):
             raise NotSupportedError(f"{shown}(): the binary form of JSON is SQLite's own; the functions of JSON text take and give the same")
+        if function is None and any(known == name for known, _ in self.environment.functions):
+            raise OperationalError(f"wrong number of arguments to function {shown}()")
         if function is None or name in ("->", "->>"):
             raise OperationalError(f"no such function: {shown}")
         if len(args) < function.least or 0 <= function.most < len(args):

@@ -6,6 +6,7 @@ that it takes. Text results lie in the node's buffer. Functions of dates and pri
 """
 import os
 
+from cpython.exc cimport PyErr_SetObject, PyErr_WriteUnraisable
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memchr, memcmp, memcpy
@@ -16,7 +17,7 @@ from memora.sql.types cimport (
     T_BLOB, T_INT, T_NULL, T_REAL, T_TEXT, append, compare, format_real, from_python, parse_number, reserve, set_blob,
     set_int, set_null, set_real, set_text, text_of, to_integer, to_number, to_python, to_real, truth)
 
-from memora.errors import OperationalError
+from memora.errors import DataError, OperationalError
 
 cdef size_t MAX_LENGTH = 1000000000
 
@@ -57,8 +58,19 @@ cdef class Function(Scratch):
         return self.code(self, self.values, self.count, out)
 
 
+cdef bint tracebacks = False
+
+
+def show_tracebacks(bint wanted):
+    """Whether errors of users' functions go to sys.unraisablehook, before the statement reports them in its words."""
+    global tracebacks
+    tracebacks = wanted
+
+
 cdef class PythonFunction(Expr):
-    """A call of a Python function: NULL, int, float, str, bytes in and out; what it raises becomes an OperationalError."""
+    """A call of a Python function: NULL, int, float, str, bytes in and out.
+
+    What a user's function raises becomes an OperationalError, as in sqlite3; an OverflowError, also of its result, a DataError."""
 
     cdef object function
     cdef list args, keep
@@ -79,10 +91,16 @@ cdef class PythonFunction(Expr):
             from_python(self.function(*values), out, self.keep)
             return 0
         try:
-            result = self.function(*values)
+            from_python(self.function(*values), out, self.keep)
         except Exception as error:
+            if tracebacks:
+                PyErr_SetObject(type(error), error)
+                PyErr_WriteUnraisable(self.function)
+            if isinstance(error, MemoryError):
+                raise
+            if isinstance(error, OverflowError):
+                raise DataError("string or blob too big") from error
             raise OperationalError("user-defined function raised exception") from error
-        from_python(result, out, self.keep)
         return 0
 
 

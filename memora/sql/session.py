@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from ..errors import NotSupportedError, OperationalError, ProgrammingError
 from . import alter, ast, ddl, dml, plan, pragmas
+from .binder import WINDOW_FUNCTIONS
 from .catalog import Schema, fold
 from .compile import Compiler
 from .databases import TEMP, Combined, Parts
@@ -19,6 +20,7 @@ from .program import Program, Result
 from .queries import QueryBinder, check_parameters
 from .running import Running, Statement
 from .runtime import Context
+from .sorting import AGGREGATES
 
 
 class Environment:
@@ -61,6 +63,21 @@ class Session(Running):
         if len(params) != len(names):
             check_parameters(len(params), len(names))
         return params
+
+    def create_function(self, name, count, function, deterministic):
+        """Makes a Python function known to SQL under a name, for so many arguments (-1: any); None takes it away.
+
+        A deterministic one may stand in index expressions. Each session has functions of its own."""
+        name = fold(name)
+        if not -1 <= count <= 127 or len(name.encode()) > 255:
+            raise OperationalError("Error creating function")
+        if name in AGGREGATES and not (name in ("min", "max") and count > 1) or name in WINDOW_FUNCTIONS:
+            raise NotSupportedError(f"a function in the place of {name}(), which is an aggregate or window function")
+        if function is not None:
+            self.functions[name, count] = function, bool(deterministic)
+        else:
+            self.functions.pop((name, count), None)
+        self._cache.clear()             # its plans call what was
 
     # -- programs
 
