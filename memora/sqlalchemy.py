@@ -22,6 +22,7 @@ class MemoraDialect(SQLiteDialect_pysqlite):
 
     driver = "memora"
     supports_statement_cache = True
+    max_identifier_length = 200         # of a name in the catalog; SQLAlchemy shortens what it makes up itself
     _isolation_lookup = util.immutabledict({"SERIALIZABLE": 0, "AUTOCOMMIT": None})
 
     @classmethod
