@@ -63,6 +63,27 @@ def test_lock_timeout_names_pid_age_statement_and_operation(store, spawn):
     assert store.locks() == []
 
 
+def stopped_in_single_writes(name, space, out):
+    db = memora.open(name, create=False)
+    db._store.region.failpoint("logged", signal.SIGSTOP)
+    if space:
+        db.kv(space)["n"] = 1
+    else:
+        db._store.put(16, b"a", b"1")
+    db.close()
+
+
+def test_a_lock_timeout_names_the_space_that_is_written(shm, spawn):
+    with memora.open(shm, timeout=0.2) as db:
+        db.kv("first"), db.kv("sessions")["n"] = None, 0
+        holder = spawn(stopped_in_single_writes, shm, "sessions")
+        holder.wait_stopped()
+        with pytest.raises(errors.LockTimeout, match=r"\(a put in kv 'sessions'\)"):
+            db.kv("first")["n"] = 1
+        assert [lock["what"] for lock in db.locks()] == ["(a put in kv 'sessions')"]
+        assert holder.wait_going_on() == 0
+
+
 def test_the_age_of_a_lock_is_not_that_of_its_owner_before(store, spawn):
     trees(store)
     for _ in range(2):

@@ -17,6 +17,7 @@ cdef class Region:
     cdef readonly File slots_file
     cdef list entries           # owned, idle snapshot words
     cdef public object after_commit     # callable(commit number), after each commit; None: nothing waits
+    cdef public object tree_name        # callable(region, tree): the name of a table or space, for messages; None where there is none
     cdef public object flush    # callable that writes the log to the file; None without one
     cdef uint32_t epoch
     cdef readonly Views views           # what this process pins

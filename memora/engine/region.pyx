@@ -83,7 +83,7 @@ cdef int take_lock(Region r, uint64_t timeout_ns) except -1:
             raise error(m, st, "taking the commit lock")
         PyErr_CheckSignals()
         if mm_mono_ns() - begun > timeout_ns:
-            raise lock_timeout(m, r.name, timeout_ns)
+            raise lock_timeout(m, r.name, timeout_ns, r)
 
 
 cdef class Region:

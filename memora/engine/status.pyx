@@ -37,8 +37,8 @@ cdef str what_of(const mm_slot *s):
     return bytes((<const char *>s.what)[:sizeof(s.what)]).split(b"\0")[0].decode("utf-8", "replace")
 
 
-cdef str doing_of(uint32_t doing):
-    """What the owner of the commit lock does (mm_hot.lock_doing), "" if it does not say."""
+cdef str doing_of(uint32_t doing, region):
+    """What the owner of the commit lock does (mm_hot.lock_doing), "" if it does not say. The region may know the tree's name."""
     op, n = doing & 255, doing >> 8
     if op == MM_DOING_TRANSACTION:
         return f"a transaction of {n} changes" if n != 1 else "a transaction of 1 change"
@@ -48,7 +48,10 @@ cdef str doing_of(uint32_t doing):
         return "collecting old versions"
     if op == MM_DOING_TICKET:
         return "taking the ticket"
-    return f"{_DOING[op]} of tree {n}" if op in _DOING else ""
+    if op not in _DOING:
+        return ""
+    name = region.tree_name(region, n) if region.tree_name is not None else None
+    return f"{_DOING[op]} in {name or f'tree {n}'}"
 
 
 cdef str holder_of(mm_map *m, uint32_t slot, double age_s, str doing):
@@ -66,10 +69,10 @@ cdef double age_of(uint64_t since_ns):
     return -1.0 if since_ns == 0 else 0.0 if since_ns > now else (now - since_ns) / 1e9
 
 
-cdef object lock_timeout(mm_map *m, str name, uint64_t timeout_ns):
+cdef object lock_timeout(mm_map *m, str name, uint64_t timeout_ns, region):
     """The commit lock did not come free: who has it."""
     cdef uint32_t w = mm_ld32(&m.hot.lock)
-    who = holder_of(m, (w & MM_LOCK_SLOT) - 1, age_of(mm_ld64(&m.hot.lock_since_ns)), doing_of(mm_ld32(&m.hot.lock_doing)))
+    who = holder_of(m, (w & MM_LOCK_SLOT) - 1, age_of(mm_ld64(&m.hot.lock_since_ns)), doing_of(mm_ld32(&m.hot.lock_doing), region))
     return errors.LockTimeout(f"the commit lock of {name!r} was not free within {timeout_ns / 1e9:g} s; held by {who}")
 
 

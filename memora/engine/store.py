@@ -16,11 +16,29 @@ LOST_TRIES = 3              # conflicts after which a transaction that runs agai
 OVERTAKEN = 1000
 
 
+def tree_name(region: Region, tree: int) -> str | None:
+    """What a tree is to its users: "kv 'sessions'", "index 'by_day' of 'visits'". None: it cannot be told now."""
+    try:
+        txn = Transaction(region, read_only=True)
+    except errors.Error:
+        return None
+    try:
+        for row in catalog.items(txn):
+            if row.get("tree") == tree:
+                return f"{row['kind']} {row['name']!r}" + (f" of {row['table']!r}" if row["kind"] == "index" else "")
+    except errors.Error:
+        pass
+    finally:
+        txn.rollback()
+    return None
+
+
 class Store:
     """An open region of this process. Made by `Store.open`; threads may share it; forked children may go on using it."""
 
     def __init__(self, region: Region, timeout_s: float = 5.0):
         self.region = region
+        region.tree_name = tree_name
         self.timeout_s = timeout_s
 
     @classmethod
