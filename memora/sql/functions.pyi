@@ -6,6 +6,8 @@ from memora.sql.runtime import Context, Expr
 DATABASE_VERSION: str
 SCALARS: dict
 
+def show_error(error: BaseException, function: Any) -> None: ...
+
 class Scalar:
     deterministic: Any
     least: Any

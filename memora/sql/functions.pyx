@@ -6,6 +6,7 @@ that it takes. Text results lie in the node's buffer. Functions of dates and pri
 """
 import os
 
+from cpython.exc cimport PyErr_SetObject, PyErr_WriteUnraisable
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memchr, memcmp, memcpy
@@ -17,6 +18,7 @@ from memora.sql.types cimport (
     set_int, set_null, set_real, set_text, text_of, to_integer, to_number, to_python, to_real, truth)
 
 from memora.errors import OperationalError
+from memora.sql.callbacks import failed
 
 cdef size_t MAX_LENGTH = 1000000000
 
@@ -79,11 +81,16 @@ cdef class PythonFunction(Expr):
             from_python(self.function(*values), out, self.keep)
             return 0
         try:
-            result = self.function(*values)
+            from_python(self.function(*values), out, self.keep)
         except Exception as error:
-            raise OperationalError("user-defined function raised exception") from error
-        from_python(result, out, self.keep)
+            raise failed(error, "user-defined function raised exception", self.function) from error
         return 0
+
+
+def show_error(error, function):
+    """Gives an error that a statement reports in other words to sys.unraisablehook."""
+    PyErr_SetObject(type(error), error)
+    PyErr_WriteUnraisable(function)
 
 
 # --- UTF-8 -------------------------------------------------------------------------------------------------------

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from ..errors import NotSupportedError, OperationalError, ProgrammingError
 from . import alter, ast, ddl, dml, plan, pragmas
-from .catalog import Schema, fold
+from .callbacks import Collation, UserFunction
+from .catalog import Schema, collation_of, fold
 from .compile import Compiler
 from .databases import TEMP, Combined, Parts
 from .parser import parse
@@ -30,6 +31,11 @@ class Environment:
         self.schema, self.functions, self.virtual, self.session = schema, functions, virtual, session
         self.file = getattr(session.store, "path", None)
 
+    def collation(self, name):
+        """The number of a collation in an expression: the session's own, or a built-in one."""
+        own = self.session.collations.get(name.upper())
+        return own.number if own is not None else collation_of(name)
+
 
 class Session(Running):
     """One user's conversation with a store.
@@ -42,6 +48,27 @@ class Session(Running):
         super().__init__(store, virtual, transaction, parts=Parts())
         self._combined = (None, None)   # (the schemas that it was made of, databases.Combined)
         self._savepoints = []           # (name, engine savepoint, whether it began the transaction)
+
+    # -- what users add
+
+    def create_function(self, name, narg, function, *, kind="scalar", deterministic=False):
+        """Enters a function (kind "scalar"), or the class of an aggregate ("aggregate", "window"), under a name and a number of arguments,
+        -1 for any; function=None removes it. It hides a built-in one of the same name."""
+        if not -1 <= narg <= 127:
+            raise ProgrammingError(f"{name}: a function takes up to 127 arguments, or any number (-1), not {narg}")
+        if function is None:
+            self.functions.pop((fold(name), narg), None)
+        else:
+            self.functions[fold(name), narg] = UserFunction(name, kind, function, deterministic)
+        self._cache.clear()
+
+    def create_collation(self, name, function):
+        """Enters an order of texts, `function(a, b)` -> negative, zero, positive; None removes it. For expressions and ORDER BY: columns
+        and indexes, whose bytes other processes read, have the built-in ones."""
+        self.collations.pop(name.upper(), None)
+        if function is not None:
+            self.collations[name.upper()] = Collation(name, function)
+        self._cache.clear()
 
     # -- statements
 
@@ -467,6 +494,7 @@ def build_probed(environment, query, param_count, probed=True):
     """(program, its QueryPlan, {plan node: Probe})."""
     planner = Planner()
     c = Compiler(Context(param_count), planner)
+    c.context.control = environment.session.control
     c.environment = environment
     found = planner.query(query)
     probes = plan.probe(found.root) if probed else {}
