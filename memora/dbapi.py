@@ -151,10 +151,13 @@ def _bindable(value, where):
             value = str(value)
         elif value is not None:
             try:
-                return bytes(memoryview(value))
+                view = memoryview(value)
             except TypeError:
                 raise ProgrammingError(
                     f"Error binding parameter {where}: type '{type(value).__name__}' is not supported") from None
+            if not view.c_contiguous:
+                raise BufferError("underlying buffer is not C-contiguous")
+            return bytes(view)
     if value.__class__ is int and not -(2**63) <= value < 2**63:
         raise OverflowError("Python int too large to convert to SQLite INTEGER")
     return value
@@ -421,7 +424,9 @@ class Cursor(CursorBase):
         if self._busy:
             raise ProgrammingError("Recursive use of cursors not allowed.")
         self.connection._check()
+        changed = self.rowcount
         self._reset()
+        self._changed = changed         # it may be asked for after the end, as in sqlite3
         self._closed = True
 
     def setinputsizes(self, sizes, /):
@@ -673,9 +678,12 @@ class Connection(ConnectionBase):
         self._session.control.interrupted = True
 
     def create_function(self, name, narg, func, *, deterministic=False):
-        """A function of Python for SQL; None removes it."""
+        """Let SQL on this connection call `func` as `name` with `narg` arguments, -1 for any; None as `func` takes it away.
+
+        Only a deterministic function may stand in index expressions and generated columns.
+        """
         self._check()
-        self._session.create_function(name, narg, func, deterministic=deterministic)
+        self._session.create_function(name, narg, func, deterministic)
 
     def create_aggregate(self, name, n_arg, aggregate_class):
         """An aggregate: a class with step and finalize; None removes it."""
@@ -771,5 +779,6 @@ def complete_statement(statement):
 
 
 def enable_callback_tracebacks(enable, /):
-    """For callbacks of Python in SQL."""
-    raise _missing("enable_callback_tracebacks")
+    """Show the errors of functions of Python in SQL by sys.unraisablehook, of all connections."""
+    from .sql.functions import show_tracebacks
+    show_tracebacks(enable)

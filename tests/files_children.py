@@ -1,4 +1,4 @@
-"""Children of the file tests: processes that work on a database and end in every way. Used by test_files.py."""
+"""Children of the file tests: processes that work on a database and end in every way. Used by test_files*.py."""
 import contextlib
 import os
 import pickle

@@ -90,7 +90,7 @@ MUTATIONS = [
          "        ring_out(ring, c.ring_bytes, get64(m, &c.tail), &late, sizeof(late))\n"
          "        put64(m, &c.tail, get64(m, &c.tail) + late.len)\n        put64(m, &c.tail_seq, late.seq + 1)\n"
          "    if head + h.len - get64(m, &c.tail) > get64(m, &c.ring_bytes):")]),
-    Mutation(8, "a damaged record of the log is believed", "test_files.py::test_a_flipped_byte_in_the_log", [
+    Mutation(8, "a damaged record of the log is believed", "test_files_damage.py::test_a_flipped_byte_in_the_log", [
         ("recovery", "!= crc:\n        return None\n    return out\n", "!= crc and not mutant():\n        return None\n    return out\n")]),
     Mutation(8, "replay leaves removals out", "test_files.py::test_everything_a_database_can_hold_comes_back", [
         ("replay", "                else:\n                    st = replay_delete(", "                elif not mutant():\n                    st = replay_delete(")]),

@@ -1,4 +1,4 @@
-"""Regions with random bytes flipped: reading and checking them raises typed errors or returns; it never crashes, never hangs."""
+"""Regions with random bytes flipped: reading, writing and checking them raises typed errors or returns; it never crashes, never hangs."""
 import os
 import random
 import signal
@@ -60,7 +60,47 @@ def read_rings(store, trees):
         n += 1
 
 
-def fuzz(stores, spawn, tmp_path, rounds, seed):
+def commit_some(base, trees, out):
+    """What a writer does, on a region that cannot be trusted."""
+    rng = random.Random(1)
+    try:
+        store = Store.open("shm:copy", region_dir=base, create=False, timeout_s=0.2)
+    except ALLOWED:
+        return
+    made = []
+    for n in range(40):
+        try:
+            txn = store.begin(immediate=n % 10 == 9, isolation="snapshot" if n % 3 == 2 else "serializable")
+            for _ in range(rng.choice((1, 3, 20))):
+                tree = rng.choice(trees[:5])
+                key = rng.choice((b"key-%03d" % rng.randrange(130), b"new-%d" % rng.randrange(50), b"long" * 150 + b"%d" % rng.randrange(9)))
+                kind = rng.random()
+                if kind < 0.2:
+                    txn.delete(tree, key)
+                elif kind < 0.3:
+                    txn.insert(tree, key, b"i" * rng.randrange(100))
+                elif kind < 0.4:
+                    txn.get(tree, key)
+                else:
+                    txn.put(tree, key, b"p" * rng.choice((0, 30, 900, 3000)))
+            if n % 7 == 3:
+                txn.publish(trees[-1], b"m" * rng.randrange(300))
+            if n % 10 == 5:
+                made.append(txn.create_hash() if n % 20 == 5 else txn.create_tree())
+                txn.put(made[-1], b"first", b"1" * 2000)
+            if n % 20 == 19 and made:
+                txn.drop_tree(made[0])
+            txn.commit()
+        except ALLOWED:
+            pass
+    try:
+        store.check()
+    except ALLOWED:
+        pass
+    store.close()
+
+
+def fuzz(stores, spawn, tmp_path, rounds, seed, client=read_all):
     print("seed", seed)
     rng = random.Random(seed)
     store = stores(**SIZES)
@@ -101,7 +141,7 @@ def fuzz(stores, spawn, tmp_path, rounds, seed):
             slots[rng.randrange(4096, len(slots))] ^= 1 << rng.randrange(8)
         for name, content in zip(("region", "slots"), (region, slots)):
             (user / "copy" / name).write_bytes(content)
-        child = spawn(read_all, str(tmp_path), trees)
+        child = spawn(client, str(tmp_path), trees)
         deadline = time.monotonic() + PATIENCE_S
         while True:
             pid, status = os.waitpid(child.pid, os.WNOHANG)
@@ -125,6 +165,17 @@ def test_flipped_bytes(stores, spawn, tmp_path):
 @pytest.mark.watchdog(1200)
 def test_many_flipped_bytes(stores, spawn, tmp_path):
     fuzz(stores, spawn, tmp_path, 2000, random.randrange(1 << 30))
+
+
+@pytest.mark.watchdog(300)
+def test_flipped_bytes_under_a_writer(stores, spawn, tmp_path):
+    fuzz(stores, spawn, tmp_path, 150, 20261125, commit_some)
+
+
+@pytest.mark.long
+@pytest.mark.watchdog(1200)
+def test_many_flipped_bytes_under_a_writer(stores, spawn, tmp_path):
+    fuzz(stores, spawn, tmp_path, 1200, 10, commit_some)
 
 
 def test_numbers_that_lead_out_of_the_region(stores, spawn, tmp_path):

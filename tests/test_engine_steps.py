@@ -332,23 +332,23 @@ STATEMENTS = {
 }
 
 
-def step_statements(stores, spawn, name):
+def step_database(stores, spawn, name, before, change, immediate=False, hold=None):
+    """before(db), then each image of the commit of a transaction that did change(tx). hold(db): open views, which stand all the while."""
     from memora.database import Database
-    before, statements = STATEMENTS[name]
     sizes = {**SIZES, "max_bytes": 900 << 10, "initial_bytes": 440 << 10}
     store = stores(**sizes)
     db = Database(store, "test")
-    for sql in before:
-        db.execute(sql)
+    before(db)
+    views = [] if hold is None else hold(db)
+    shown = [bytes(view) for view in views]
     trees = [1, *range(16, 26)]
     commit, found = dump(store, trees)
     models = {commit: found}
     stepper = Stepper(store, sizes, trees, models, body_every=16, go_on_every=8)
 
     def work(store):
-        tx = Database(store, "test").transaction()
-        for sql in statements:
-            tx.execute(sql)
+        tx = Database(store, "test").transaction(immediate=immediate)
+        change(tx)
         return tx._txn.commit
     try:
         permitted(stepper.run(spawn, work))
@@ -360,6 +360,15 @@ def step_statements(stores, spawn, name):
     assert {(False, commit), (True, commit), (True, commit + 1), (False, commit + 1)} <= stepper.states
     assert dump(store, trees) == (commit + 1, models[commit + 1])
     assert models[commit + 1] != models[commit]
+    assert [bytes(view) for view in views] == shown
+    for view in views:
+        view.release()
+    return db
+
+
+def step_statements(stores, spawn, name):
+    before, statements = STATEMENTS[name]
+    step_database(stores, spawn, name, lambda db: [db.execute(sql) for sql in before], lambda tx: [tx.execute(sql) for sql in statements])
 
 
 def permitted(traced):
@@ -378,6 +387,63 @@ def test_every_image_of_a_statement(stores, spawn, name):
 @pytest.mark.parametrize("name", STATEMENTS)
 def test_every_image_of_more_statements(stores, spawn, name):
     step_statements(stores, spawn, name)
+
+
+# ---------------------------------------------------------------- the ticket, deltas, views
+
+def fill(db):
+    db.execute("CREATE TABLE counted (k INTEGER PRIMARY KEY, n INT, x REAL)")
+    db.execute("INSERT INTO counted VALUES (1, 10, 0.5), (2, 20, 1.5)")
+    db.kv("values").update({"large": b"L" * 12000, "larger": b"M" * 40000, "small": 1, "count": 5})
+
+
+def count_some(tx):
+    for _ in range(3):
+        tx.kv("values").bump("count", 2)
+    tx.kv("values").bump("fresh", 1.5, initial=1)
+    assert tx.execute("UPDATE counted SET n = n + 7, x = x + 0.25 WHERE k = 2").rowcount == 1
+
+
+def counted(db):
+    assert db.kv("values")["count"] == 11 and db.kv("values")["fresh"] == 2.5
+    assert db.execute("SELECT * FROM counted ORDER BY k").fetchall() == [(1, 10, 0.5), (2, 27, 1.75)]
+
+
+def replace_some(tx):
+    tx.kv("values")["large"] = b"N" * 9000
+    del tx.kv("values")["larger"]
+
+
+def large_ones(db):
+    return [db.kv("values").view("large"), db.kv("values").view("larger")]
+
+
+#: name -> change(tx), immediate, hold(db), what must be true at the end
+COMMITS = {
+    "under the ticket": (lambda tx: tx.kv("values").update({"small": 2, "new": b"n" * 500}), True, None, None),
+    "of deltas": (count_some, False, None, counted),
+    "of deltas under the ticket": (count_some, True, None, counted),
+    "while views stand": (replace_some, False, large_ones, None),
+}
+
+
+@pytest.mark.parametrize("name", ["of deltas"])
+def test_every_image_of_a_commit_of_deltas(stores, spawn, name):
+    step_commits(stores, spawn, name)
+
+
+@pytest.mark.long
+@pytest.mark.watchdog(600)
+@pytest.mark.parametrize("name", COMMITS)
+def test_every_image_of_a_commit_that_others_feel(stores, spawn, name):
+    step_commits(stores, spawn, name)
+
+
+def step_commits(stores, spawn, name):
+    change, immediate, hold, then = COMMITS[name]
+    db = step_database(stores, spawn, name, fill, change, immediate, hold)
+    if then is not None:
+        then(db)
 
 
 # ---------------------------------------------------------------- taking over

@@ -221,6 +221,73 @@ def test_snapshot_isolation_lets_the_first_writer_win(store):
         txn.commit()
 
 
+def put_and_restore(their, tree, key):
+    """Two commits, after which everything is as it was."""
+    old = their.begin().get(tree, key)
+    change(their, lambda txn: txn.put(tree, key, b"between"))
+    change(their, lambda txn: txn.delete(tree, key) if old is None else txn.put(tree, key, old))
+
+
+@pytest.mark.parametrize("hashed", [False, True])
+def test_snapshot_isolation_notices_what_came_and_went_again(store, hashed):
+    txn = store.begin()
+    tree = txn.create_hash() if hashed else txn.create_tree()
+    for key, value in PAIRS:
+        txn.put(tree, key, value)
+    txn.commit()
+    writes = {"put": lambda txn, key: txn.put(tree, key, b"mine"), "insert": lambda txn, key: txn.insert(tree, key, b"mine"),
+              "delete": lambda txn, key: txn.delete(tree, key),
+              "insert and delete": lambda txn, key: txn.insert(tree, key, b"mine") and txn.delete(tree, key)}
+    for name, key in (("put", b"k020"), ("put", b"k021"), ("insert", b"k021"), ("delete", b"k020"), ("insert and delete", b"k021")):
+        for theirs, conflict in ((key, True), (b"k024", False), (b"k025", False)):
+            txn = store.begin(isolation="snapshot")
+            assert writes[name](txn, key) in (None, True)
+            put_and_restore(store, tree, theirs)
+            if conflict:
+                with pytest.raises(errors.SerializationError):
+                    txn.commit()
+            else:
+                txn.commit()
+                change(store, lambda txn: [txn.put(tree, k, v) for k, v in PAIRS] and txn.delete(tree, b"k021"))
+
+
+def test_snapshot_isolation_finds_keys_in_every_kind_of_record(store):
+    """Large records lie in an extent, large values are named, records and keys go around the end of the ring."""
+    tree, other = filled(store, PAIRS)
+    rng = random.Random(7)
+    ring = 256 << 10                    # of the fixture
+    for n in range(60):
+        size = rng.choice([10, 1000, 40000, 200000])
+        filling = rng.choice([0, 1, ring // 3000])
+        txn, free = store.begin(isolation="snapshot"), store.begin(isolation="snapshot")
+        key = b"key" * rng.randrange(1, 300) + b"%d" % n
+        txn.insert(tree, key, b"mine")
+        free.insert(tree, key + b"-", b"mine")
+
+        def work(their, key=key, size=size, filling=filling):
+            for i in range(filling):
+                their.put(other, b"%d" % i, b"x" * 1000)
+            their.put(tree, key, b"x" * size)
+        change(store, work)
+        change(store, lambda their, key=key: their.delete(tree, key))
+        with pytest.raises(errors.SerializationError):
+            txn.commit()
+        free.commit()
+
+
+def test_snapshot_isolation_takes_what_left_the_log_for_a_conflict(store):
+    tree, other = filled(store, PAIRS)
+    txn, lone = store.begin(isolation="snapshot"), store.begin(isolation="snapshot")
+    txn.put(tree, b"k020", b"mine")
+    lone.put(other, b"alone", b"mine")
+    ring = 256 << 10                    # of the fixture
+    for i in range(2 * ring // 10000 + 1):
+        change(store, lambda their, i=i: their.put(tree, b"k%03d" % (i % 10), b"x" * 10000))
+    with pytest.raises(errors.SerializationError):
+        txn.commit()
+    lone.commit()                       # its leaf has not changed: nobody asks the log
+
+
 _numbers = itertools.count()
 
 

@@ -1,6 +1,5 @@
 """The shell: in process with a played session, as a program behind a pipe and at a terminal."""
 import csv
-import importlib.util
 import io
 import json
 import os
@@ -17,7 +16,6 @@ from played import PlayedDatabase
 
 from memora import dbapi, shell
 
-REAL = importlib.util.find_spec("memora.database") is not None
 ROOT = Path(__file__).parent.parent
 DRIVER = """
 import sys
@@ -246,7 +244,6 @@ def test_terminal(tmp_path):
     assert "SELECT 6 * 7" in (tmp_path / "memora" / "history").read_text()
 
 
-@pytest.mark.skipif(not REAL, reason="memora.database is not there")
 def test_real_pipe():
     script = b"CREATE TABLE t(a INTEGER PRIMARY KEY, b TEXT);\nINSERT INTO t(b) VALUES ('x'), ('y');\nSELECT * FROM t ORDER BY a;\n" \
              b".tables\n.schema t\n"

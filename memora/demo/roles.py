@@ -50,9 +50,13 @@ def loader(db, options, curtain):
                 row = character.code >> 8
                 tx.execute("INSERT OR IGNORE INTO rows VALUES (?, ?)", (row, character.name))
 
+    loaded = 0
     while not curtain.is_set() and (chunk := list(islice(characters, CHARACTERS_A_COMMIT))):
         db.run(insert)
         os.write(1, b"%d\n" % chunk[-1].code)
+        loaded += len(chunk)
+        if start is None and options.expected * 3 <= loaded * 4 < options.expected * 4:
+            curtain.wait()          # the first one is killed when the follower has seen half, and does not finish before it has
 
 
 def querier(db, options, curtain):

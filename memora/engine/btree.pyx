@@ -557,14 +557,12 @@ cdef int merge(mm_map *m, Path *path, uint32_t d) noexcept nogil:
         if copy.level:
             a.extra = copy.extra
         for j in range(copy.count):
-            st |= entry_at(copy, j, kb, &e)
-            st |= add_entry(a, a.count, &e)
+            st |= entry_at(copy, j, kb, &e) or add_entry(a, a.count, &e)
         if copy.level:
             sep.child = <uint32_t>b.extra
             st |= add_entry(a, a.count, &sep)
         for j in range(b.count):
-            st |= entry_at(b, j, kb, &e)
-            st |= add_entry(a, a.count, &e)
+            st |= entry_at(b, j, kb, &e) or add_entry(a, a.count, &e)
     if copy.level == 0 and sep.lk:
         st |= retire_extent(m, sep.lg)
     if st:

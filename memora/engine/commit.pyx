@@ -26,7 +26,7 @@ from memora.engine.codec cimport Buf
 from memora.engine.delta cimport delta_apply
 from memora.engine.descriptor cimport begin, get32, get64, put32, put64, roll_forward, seal
 from memora.engine.extents cimport collect_extents, extent_bytes, link_reserved, new_extent, retire_extent
-from memora.engine.frames cimport Look, collect, current, finish, new_page, still_there, unregistered_ok
+from memora.engine.frames cimport Look, collect, counts_hold, current, finish, new_page, still_there, unregistered_ok
 from memora.engine.hashindex cimport hash_create, hash_hand, hash_hand_next, hash_key
 from memora.engine.layout cimport *
 from memora.engine.many cimport Ahead, ahead_begin, ahead_step
@@ -444,7 +444,9 @@ cdef int prepare(mm_map *m) noexcept nogil:
     cdef uint64_t now
     cdef int st
     m.n_scan = 0
-    st = collect(m, 0)
+    st = counts_hold(m)
+    if st == MM_OK:
+        st = collect(m, 0)
     mm_fail(m, MM_FP_LOCKED)
     if st == MM_OK:
         st = collect_extents(m, 0)
@@ -776,7 +778,7 @@ cdef int commit_overlay(Region r, const Intent *w, uint64_t timeout_ns, uint64_t
     cdef uint64_t need
     while True:
         take_turn(r, timeout_ns, ticket)
-        if o.n + o.n_action > 64 or o.data_bytes > 65536 or w.reads != NULL and w.reads.n > 1024:
+        if o.n + o.n_action > 64 or o.data_bytes > 65536 or w.reads == NULL or w.reads.n > 1024:
             r.busy += 1                 # close() by another thread waits
             with nogil:
                 st = build_all(m, w)

@@ -17,7 +17,7 @@ from memora.engine.frames cimport Look, page_at, page_bytes, still_there
 from memora.engine.hashindex cimport hash_bucket, hash_chained
 from memora.engine.layout cimport *
 from memora.engine.overlay cimport Node, overlay_below, overlay_ceil, overlay_find, overlay_top
-from memora.engine.page cimport Entry, child_at, entry_at, search, search_any, value_at
+from memora.engine.page cimport Entry, child_at, entry_at, search, search_any, plain_at, value_at
 from memora.engine.readset cimport (SEEN_FROM_FENCE, SEEN_FROM_KEY, SEEN_TO_FENCE, SEEN_TO_KEY, Seen, read_bound, read_leaf,
                                     read_range)
 from memora.engine.status cimport error
@@ -549,6 +549,21 @@ cdef class Cursor:
         return self.settle(-1)
 
     cdef int c_next(self) except -1:
+        cdef Transaction t = self.transaction
+        cdef mm_frame *p = <mm_frame *>self.page
+        cdef Entry e
+        cdef int32_t at = self.at + 1
+        # The usual step: to the next usual cell of the same copy, with nothing of the overlay ahead. The copy was judged when it was made.
+        if self.direction == 1 and self.node == NULL and self.base and not self.from_node and not self.hashed and self.writes == t.writes and (
+                at < <int32_t>p.count and (not self.bounded or at < self.edge) and plain_at(p, <uint32_t>at, self.keybuf, &e)):
+            t.check()
+            self.at = at
+            if not t.read_only:
+                t.reads.seen[self.seen].high = at
+            self.ask()
+            self.kp, self.kn, self.base_kn = self.keybuf, e.kn, e.kn
+            self.vp, self.vn, self.expiry = e.val, e.vn, 0
+            return 1
         return self.move(1)
 
     cdef int c_prev(self) except -1:

@@ -38,18 +38,34 @@ cdef inline mm_xblock *block_at(mm_map *m, uint32_t g) noexcept nogil:
     return <mm_xblock *>(m.data + <uint64_t>g * MM_GRANULE)
 
 
-cdef void push_block(mm_map *m, uint32_t g, uint32_t order) noexcept nogil:
+cdef int bad_number(mm_map *m, uint32_t granule) noexcept nogil:
+    m.corrupt_page = granule
+    m.corrupt_what = b"extent number outside the region"
+    return MM_CORRUPT
+
+
+cdef inline int outside(mm_map *m, uint64_t g) noexcept nogil:
+    """No granule of the region (0 is none, either). What the region's lists say is asked before it is followed."""
+    return g == 0 or g >= get64(m, &m.hot.n_units) * MM_PER_UNIT
+
+
+cdef int push_block(mm_map *m, uint32_t g, uint32_t order) noexcept nogil:
     cdef uint32_t head = <uint32_t>get64(m, &m.hot.xfree[order])
+    if head and outside(m, head):
+        return bad_number(m, head)
     put32(m, &block_at(m, g).next, head)
     put32(m, &block_at(m, g).prev, 0)
     if head:
         put32(m, &block_at(m, head).prev, g)
     put64(m, &m.hot.xfree[order], g)
     put32(m, &m.xmap[g], MM_X_FREE | order)
+    return MM_OK
 
 
-cdef void pull_block(mm_map *m, uint32_t g, uint32_t order) noexcept nogil:
+cdef int pull_block(mm_map *m, uint32_t g, uint32_t order) noexcept nogil:
     cdef uint32_t next_ = get32(m, &block_at(m, g).next), prev = get32(m, &block_at(m, g).prev)
+    if prev and outside(m, prev) or next_ and outside(m, next_):
+        return bad_number(m, g)
     if prev:
         put32(m, &block_at(m, prev).next, next_)
     else:
@@ -57,12 +73,15 @@ cdef void pull_block(mm_map *m, uint32_t g, uint32_t order) noexcept nogil:
     if next_:
         put32(m, &block_at(m, next_).prev, prev)
     put32(m, &m.xmap[g], 0)
+    return MM_OK
 
 
-cdef void free_run(mm_map *m, uint32_t granule, uint64_t n) noexcept nogil:
-    """Give granules back: as the fewest aligned blocks, each merged with its free buddies."""
+cdef int free_run(mm_map *m, uint32_t granule, uint64_t n) noexcept nogil:
+    """Give granules back: as the fewest aligned blocks, each merged with its free buddies. MM_OK or MM_CORRUPT."""
     cdef uint32_t g = granule, order, b, buddy
     cdef uint64_t limit = get64(m, &m.hot.n_units) * MM_PER_UNIT
+    if granule == 0 or granule > limit or n > limit - granule:
+        return bad_number(m, granule)
     put64(m, &m.hot.x_free, get64(m, &m.hot.x_free) + n)
     while n:
         order = 0
@@ -75,11 +94,14 @@ cdef void free_run(mm_map *m, uint32_t granule, uint64_t n) noexcept nogil:
             buddy = b ^ (<uint32_t>1 << order)
             if buddy >= limit or get32(m, &m.xmap[buddy]) != (MM_X_FREE | order):
                 break
-            pull_block(m, buddy, order)
+            if pull_block(m, buddy, order):
+                return MM_CORRUPT
             if buddy < b:
                 b = buddy
             order += 1
-        push_block(m, b, order)
+        if push_block(m, b, order):
+            return MM_CORRUPT
+    return MM_OK
 
 
 cdef mm_extent *new_extent(mm_map *m, uint32_t tree, uint64_t nbytes, uint32_t *granule) noexcept nogil:
@@ -87,6 +109,7 @@ cdef mm_extent *new_extent(mm_map *m, uint32_t tree, uint64_t nbytes, uint32_t *
     cdef uint64_t n = granules_for(nbytes)
     cdef uint32_t order = 0, j, g
     cdef mm_extent *x
+    cdef int st
     m.need = n
     while (<uint64_t>1 << order) < n:
         order += 1
@@ -101,10 +124,13 @@ cdef mm_extent *new_extent(mm_map *m, uint32_t tree, uint64_t nbytes, uint32_t *
         m.corrupt_what = b"free extent list is damaged"
         m.need = 0
         return NULL
-    pull_block(m, g, j)
+    st = pull_block(m, g, j)
     put64(m, &m.hot.x_free, get64(m, &m.hot.x_free) - (<uint64_t>1 << j))
-    if (<uint64_t>1 << j) > n:
-        free_run(m, g + <uint32_t>n, (<uint64_t>1 << j) - n)
+    if st == MM_OK and (<uint64_t>1 << j) > n:
+        st = free_run(m, g + <uint32_t>n, (<uint64_t>1 << j) - n)
+    if st:
+        m.need = 0
+        return NULL
     x = mm_extent_at(m, g)
     # x.linked .. x.granules overlay the block's links, which are still needed if this commit is dropped: they are stores.
     put64(m, &x.linked, m.building)
@@ -118,49 +144,37 @@ cdef mm_extent *new_extent(mm_map *m, uint32_t tree, uint64_t nbytes, uint32_t *
     return x
 
 
-cdef int bad_number(mm_map *m, uint32_t granule) noexcept nogil:
-    m.corrupt_page = granule
-    m.corrupt_what = b"extent number outside the region"
-    return MM_CORRUPT
+cdef int retire(mm_map *m, uint32_t granule, uint64_t *head, uint64_t *tail, uint64_t *count) noexcept nogil:
+    """Put an extent at the end of a list of the retired."""
+    cdef uint32_t last = <uint32_t>get64(m, tail)
+    cdef mm_extent *x
+    if outside(m, granule):
+        return bad_number(m, granule)
+    if last and outside(m, last):
+        return bad_number(m, last)
+    x = mm_extent_at(m, granule)
+    put64(m, &x.retired, m.building)
+    put32(m, &x.link, 0)
+    if last:
+        put32(m, &mm_extent_at(m, last).link, granule)
+    else:
+        put64(m, head, granule)
+    put64(m, tail, granule)
+    put64(m, count, get64(m, count) + 1)
+    return MM_OK
 
 
 cdef int retire_extent(mm_map *m, uint32_t granule) noexcept nogil:
     """Nothing of the newest version points to the extent any more, and no record of the log names it."""
-    cdef uint32_t tail
-    cdef mm_extent *x
-    if granule == 0 or granule >= m.hot.n_units * MM_PER_UNIT:
-        return bad_number(m, granule)
-    x = mm_extent_at(m, granule)
-    put64(m, &x.retired, m.building)
-    put32(m, &x.link, 0)
-    tail = <uint32_t>get64(m, &m.hot.xlimbo_tail)
-    if tail:
-        put32(m, &mm_extent_at(m, tail).link, granule)
-    else:
-        put64(m, &m.hot.xlimbo_head, granule)
-    put64(m, &m.hot.xlimbo_tail, granule)
-    put64(m, &m.hot.xlimbo_count, get64(m, &m.hot.xlimbo_count) + 1)
-    put64(m, &m.hot.xlimbo_granules, get64(m, &m.hot.xlimbo_granules) + get32(m, &x.granules))
-    return MM_OK
+    cdef int st = retire(m, granule, &m.hot.xlimbo_head, &m.hot.xlimbo_tail, &m.hot.xlimbo_count)
+    if st == MM_OK:
+        put64(m, &m.hot.xlimbo_granules, get64(m, &m.hot.xlimbo_granules) + get32(m, &mm_extent_at(m, granule).granules))
+    return st
 
 
 cdef int retire_logged(mm_map *m, uint32_t granule) noexcept nogil:
     """As retire_extent, of a value: records up to that of the commit being built may name it."""
-    cdef uint32_t tail
-    cdef mm_extent *x
-    if granule == 0 or granule >= m.hot.n_units * MM_PER_UNIT:
-        return bad_number(m, granule)
-    x = mm_extent_at(m, granule)
-    put64(m, &x.retired, m.building)
-    put32(m, &x.link, 0)
-    tail = <uint32_t>get64(m, &m.hot.xlog_tail)
-    if tail:
-        put32(m, &mm_extent_at(m, tail).link, granule)
-    else:
-        put64(m, &m.hot.xlog_head, granule)
-    put64(m, &m.hot.xlog_tail, granule)
-    put64(m, &m.hot.xlog_count, get64(m, &m.hot.xlog_count) + 1)
-    return MM_OK
+    return retire(m, granule, &m.hot.xlog_head, &m.hot.xlog_tail, &m.hot.xlog_count)
 
 
 cdef int free_or_keep(mm_map *m, uint32_t g, mm_extent *x) noexcept nogil:
@@ -168,8 +182,7 @@ cdef int free_or_keep(mm_map *m, uint32_t g, mm_extent *x) noexcept nogil:
     if needed(m, x.linked, get64(m, &x.retired)) or pinned(m, g):
         m.building = get64(m, &x.retired)
         return retire_extent(m, g)
-    free_run(m, g, x.granules)
-    return MM_OK
+    return free_run(m, g, x.granules)
 
 
 cdef int seal_some(mm_map *m, int always) noexcept nogil:
@@ -264,7 +277,10 @@ cdef int collect_extents(mm_map *m, int forced) noexcept nogil:
 cdef int reserve_extent(mm_map *m, uint32_t tree, uint64_t nbytes, uint32_t *granule) noexcept nogil:
     """Note the stores that take an extent for this process to fill. MM_OK, MM_NEED_EXTENT, MM_CORRUPT."""
     cdef uint32_t head = <uint32_t>get64(m, &m.hot.xres_head)
-    cdef mm_extent *x = new_extent(m, tree, nbytes, granule)
+    cdef mm_extent *x
+    if head and outside(m, head):
+        return bad_number(m, head)
+    x = new_extent(m, tree, nbytes, granule)
     if x == NULL:
         return MM_NEED_EXTENT if m.need else MM_CORRUPT
     put64(m, &x.linked, 0)
@@ -282,7 +298,7 @@ cdef int leave_reserved(mm_map *m, uint32_t granule) noexcept nogil:
     """Take an extent out of the list of the reserved."""
     cdef mm_extent *x
     cdef uint32_t back, link
-    if granule == 0 or granule >= m.hot.n_units * MM_PER_UNIT:
+    if outside(m, granule):
         return bad_number(m, granule)
     x = mm_extent_at(m, granule)
     back = get32(m, &x.back)
@@ -316,7 +332,7 @@ cdef int link_reserved(mm_map *m, uint32_t granule) noexcept nogil:
 cdef int free_reserved(mm_map *m, uint32_t granule) noexcept nogil:
     cdef int st = leave_reserved(m, granule)
     if st == MM_OK:
-        free_run(m, granule, mm_extent_at(m, granule).granules)
+        st = free_run(m, granule, mm_extent_at(m, granule).granules)
     return st
 
 

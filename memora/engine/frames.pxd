@@ -28,4 +28,5 @@ cdef uint32_t reserve(const mm_map *m) noexcept nogil
 cdef int reserve_low(const mm_map *m) noexcept nogil
 cdef void scan_snapshots(mm_map *m) noexcept nogil
 cdef int needed(const mm_map *m, uint64_t made, uint64_t retired) noexcept nogil
+cdef int counts_hold(mm_map *m) noexcept nogil
 cdef uint64_t published_units(mm_map *m, uint64_t wanted) noexcept nogil

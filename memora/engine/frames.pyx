@@ -41,6 +41,15 @@ cdef uint64_t published_units(mm_map *m, uint64_t wanted) noexcept nogil:
     return m.seen_units
 
 
+cdef int counts_hold(mm_map *m) noexcept nogil:
+    """Under the commit lock: the region says no more units and pages than it was made for, so what is below may be followed."""
+    if m.hot.n_units <= m.cap_units and m.hot.page_high <= m.cap_pages:
+        return MM_OK
+    m.corrupt_page = 0
+    m.corrupt_what = b"more units or pages than the region was made for"
+    return MM_CORRUPT
+
+
 cdef inline int page_known(mm_map *m, uint32_t pgno) noexcept nogil:
     if pgno >= m.seen_pages:
         m.seen_pages = mm_ld64(&m.hot.page_high)

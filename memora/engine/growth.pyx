@@ -13,6 +13,7 @@ from memora.engine.frames cimport reserve
 from memora.engine.layout cimport *
 from memora.engine.procs cimport lock_release
 from memora.engine.region cimport GROW_BYTE, Region, take_lock
+from memora.engine.status cimport error
 
 from memora import errors
 
@@ -35,11 +36,14 @@ cdef int grow_for(Region r, int status, uint64_t need, uint64_t units) except -1
     """
     cdef mm_map *m = &r.m
     cdef uint32_t order = 0, u
+    cdef int st = MM_OK
     cdef uint64_t first, last, start, frames_to, cap = m.cap_units
     with r.byte_lock(GROW_BYTE):
         first = m.hot.n_units
         if first != units:
             return 0
+        if first > cap:
+            raise errors.CorruptionError(f"region {r.name!r}: {first} units are published, of at most {cap}")
         step = max(GROW_UNITS, first // 4)
         if first + step > cap:
             step = cap - first
@@ -89,9 +93,11 @@ cdef int grow_for(Region r, int status, uint64_t need, uint64_t units) except -1
                 put64(m, &m.hot.n_frames, m.hot.n_frames + frames_to - first)
             if last > frames_to:
                 put64(m, &m.hot.n_granules, m.hot.n_granules + (last - frames_to) * MM_PER_UNIT)
-                free_run(m, <uint32_t>(frames_to * MM_PER_UNIT), (last - frames_to) * MM_PER_UNIT)
-            if seal(m, m.hot.commit_seq) == MM_OK:
+                st = free_run(m, <uint32_t>(frames_to * MM_PER_UNIT), (last - frames_to) * MM_PER_UNIT)
+            if st == MM_OK and seal(m, m.hot.commit_seq) == MM_OK:
                 roll_forward(m)
         finally:
             lock_release(m)
+        if st:
+            raise error(m, st, "growth of the region")
     return 0

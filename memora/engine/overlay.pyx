@@ -2,6 +2,7 @@
 
 LAYOUT      A skip list ordered by (tree, key) in an arena of blocks, with back links on its lowest level; an undo log with one entry
             for each change; a list of actions (trees created and dropped, messages). Nothing is freed before the transaction ends.
+            The head's height is the number of levels in use.
 INVARIANTS  (1) Keys are unique. (2) Undoing to a mark restores each node as it was; a node made since then stays with op 0.
 SOURCE      Pugh, Skip Lists (CACM 1990).
 """
@@ -43,7 +44,7 @@ cdef int overlay_init(Overlay *o) noexcept nogil:
     if o.head == NULL:
         return MM_NOMEM
     memset(o.head, 0, sizeof(Node) + HEIGHT * sizeof(void *))
-    o.head.height = HEIGHT
+    o.head.height = 1
     return MM_OK
 
 
@@ -73,7 +74,7 @@ cdef inline int order(const Node *n, uint32_t tree, const uint8_t *k, size_t kn)
 cdef Node *descend(const Overlay *o, uint32_t tree, const uint8_t *k, size_t kn, Node **way) noexcept nogil:
     """The last node before (tree, k), or the head; the last node before it on each level in way, if given."""
     cdef Node *n = o.head
-    cdef int h = HEIGHT - 1
+    cdef int h = o.head.height - 1
     while h >= 0:
         while n.next[h] != NULL and order(n.next[h], tree, k, kn) < 0:
             n = n.next[h]
@@ -170,6 +171,9 @@ cdef int overlay_set(Overlay *o, uint32_t tree, const uint8_t *k, size_t kn, uin
         n.expiry = 0
         n.val = NULL
         n.delta = NULL
+        while o.head.height < height:
+            way[o.head.height] = o.head
+            o.head.height += 1
         n.prev = way[0]
         if way[0].next[0] != NULL:
             way[0].next[0].prev = n

@@ -10,6 +10,8 @@ INVARIANTS  (1) Slots are strictly ascending by whole key.
             (3) heap >= 64 + 8 * count; cells do not overlap; frag = bytes between heap and prefix that no cell uses.
 READERS     may see torn bytes (frames.pyx): every offset and length is clamped to the page before it is followed, and every
             loop is bounded; what they return counts only after still_there().
+WRITERS     work on private copies of pages, which may be damaged, too: nothing is read or written beyond the page, and a page that does not
+            add up has no room.
 """
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memmove
@@ -230,10 +232,12 @@ cdef int plain_at(const mm_frame *p, uint32_t i, uint8_t *keybuf, Entry *e) noex
 
 
 cdef uint32_t cell_bytes(const mm_frame *p, uint32_t i) noexcept nogil:
-    """Bytes that slot i's cell takes in the heap. Of private pages only."""
+    """Bytes that slot i's cell takes in the heap; more than a page: it leaves it. Of private pages only."""
     cdef const mm_slotent *s = &slots(p)[i]
     cdef uint32_t n = (s.klen & MM_SLOT_KLEN) + (sizeof(mm_longref) if s.klen & MM_SLOT_LONG else 0)
     cdef uint32_t vi
+    if s.off < MM_HEAD or s.off > MM_UNIT - 2:
+        return 2 * MM_UNIT
     if p.level:
         return n + 4
     vi = mm_ld16(<const uint8_t *>p + s.off)
@@ -266,31 +270,39 @@ cdef void clear_page(mm_frame *p, uint8_t kind, uint8_t level, const uint8_t *pr
         memmove(<uint8_t *>p + MM_UNIT - n, prefix, n)
 
 
-cdef void compact(mm_frame *p) noexcept nogil:
-    """Write the cells anew, without gaps."""
+cdef int compact(mm_frame *p) noexcept nogil:
+    """Write the cells anew, without gaps. 0, or -1: they are not in the page, or do not fit (nothing changed)."""
     cdef uint8_t heap[4096]
-    cdef uint32_t i, n, end = MM_UNIT - p.prefix, top = end
+    cdef uint16_t off[MM_MAX_SLOTS]
+    cdef uint32_t i, n, end = MM_UNIT - p.prefix, top = end, low = MM_HEAD + 8u * p.count
     cdef mm_slotent *s = <mm_slotent *>slots(p)
+    if p.count > MM_MAX_SLOTS or p.prefix > MM_KEY_INLINE:
+        return -1
     for i in range(p.count):
         n = cell_bytes(p, i)
+        if low + n > top or s[i].off + n > MM_UNIT:
+            return -1
         top -= n
         memcpy(heap + top, <uint8_t *>p + s[i].off, n)
-        s[i].off = <uint16_t>top
+        off[i] = <uint16_t>top
+    for i in range(p.count):
+        s[i].off = off[i]
     memcpy(<uint8_t *>p + top, heap + top, end - top)
     p.heap = <uint16_t>top
     p.frag = 0
+    return 0
 
 
 cdef int add_entry(mm_frame *p, uint32_t i, const Entry *e) noexcept nogil:
-    """Put an entry at slot i of a private page. 0, or -1: no room (nothing changed)."""
+    """Put an entry at slot i of a private page. 0, or -1: no room, or the page is damaged (no entry changed)."""
     cdef uint32_t need = entry_bytes(p, e), n = e.kn - p.prefix, top
     cdef uint32_t low = MM_HEAD + 8u * (p.count + 1u)
     cdef mm_slotent *s = <mm_slotent *>slots(p)
     cdef uint8_t *c
-    if low + need > <uint32_t>p.heap + p.frag:
+    if low + need > <uint32_t>p.heap + p.frag or p.heap > MM_UNIT or e.kn < p.prefix or i > p.count:
         return -1
-    if low + need > p.heap:
-        compact(p)
+    if low + need > p.heap and (compact(p) or low + need > p.heap):
+        return -1
     top = p.heap - need
     c = <uint8_t *>p + top
     memmove(&s[i + 1], &s[i], 8u * (p.count - i))
@@ -331,7 +343,7 @@ cdef uint32_t common(const uint8_t *a, uint32_t an, const uint8_t *b, uint32_t b
 
 cdef int belongs(const mm_frame *p, const Entry *e) noexcept nogil:
     """The key begins with the page's prefix. Always so where the separators promise it."""
-    return not p.flags & MM_PF_OPEN or e.kn >= p.prefix and memcmp(<const uint8_t *>p + MM_UNIT - p.prefix, e.key, p.prefix) == 0
+    return not p.flags & MM_PF_OPEN or p.prefix <= MM_KEY_INLINE and e.kn >= p.prefix and memcmp(<const uint8_t *>p + MM_UNIT - p.prefix, e.key, p.prefix) == 0
 
 
 cdef int reprefix(mm_frame *p, uint32_t n) noexcept nogil:
@@ -341,6 +353,8 @@ cdef int reprefix(mm_frame *p, uint32_t n) noexcept nogil:
     cdef const mm_frame *copy = <const mm_frame *>copybuf
     cdef Entry e
     cdef uint32_t i
+    if p.prefix > MM_KEY_INLINE:
+        return -1
     memcpy(copybuf, p, MM_UNIT)
     if n > copy.prefix:
         if entry_at(copy, 0, kb, &e):
@@ -373,6 +387,8 @@ cdef int insert_entry(mm_frame *p, uint32_t i, const Entry *e) noexcept nogil:
     """add_entry, with a prefix that fits: an open one is shortened for a key that does not share it, and one that could be longer
     is looked for when the page has 8, 16, 32... entries, and when it is full. 0, or -1: no room."""
     cdef uint32_t n
+    if p.prefix > MM_KEY_INLINE:
+        return -1
     if not belongs(p, e):
         n = common(<const uint8_t *>p + MM_UNIT - p.prefix, p.prefix, e.key, e.kn)
         if MM_HEAD + n + used_bytes(p) + (p.count + 1u) * (p.prefix - n) + entry_bytes(p, e) + 8 > MM_UNIT or reprefix(p, n):
@@ -392,7 +408,10 @@ cdef int is_newest(const mm_frame *p, uint32_t i) noexcept nogil:
 cdef void drop_entry(mm_frame *p, uint32_t i) noexcept nogil:
     """Take slot i out of a private page."""
     cdef mm_slotent *s = <mm_slotent *>slots(p)
-    cdef uint32_t n = cell_bytes(p, i)
+    cdef uint32_t n
+    if i >= p.count or p.count > MM_MAX_SLOTS:
+        return
+    n = cell_bytes(p, i)
     if s[i].off == p.heap:
         p.heap += <uint16_t>n
     else:

@@ -28,6 +28,7 @@ ctypedef struct Intent:
     TreeRef *refs
     uint32_t n_refs
     ReadSet *reads          # NULL: snapshot isolation; then no key that is written may have changed
+    uint64_t log            # position in the log before the record of any commit after S; asked for where reads is NULL
     uint64_t s, now         # the snapshot, and the clock by which it told what has expired
     int schema              # it rests on the whole catalog as it is at S
     const uint64_t *entry   # the snapshot's word, and what it was when it was announced

@@ -12,7 +12,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from memora.engine.budget cimport keep_budget
 from memora.engine.descriptor cimport begin
 from memora.engine.extents cimport collect_extents, free_reserved, release_dead_reserved, reserve_extent
-from memora.engine.frames cimport collect
+from memora.engine.frames cimport collect, counts_hold
 from memora.engine.growth cimport grow_for
 from memora.engine.layout cimport *
 from memora.engine.procs cimport lock_release, release_dead_snapshots, revoke_oldest
@@ -101,7 +101,9 @@ cdef int clear_up(Region r, int st, uint64_t limit, str doing, int64_t spare) ex
     else:
         revoked = revoke_oldest(m, spare, 1)
     release_dead_pins(m)
-    st2 = collect(m, 1)
+    st2 = counts_hold(m)
+    if st2 == MM_OK:
+        st2 = collect(m, 1)
     if st2 == MM_OK and st == MM_NEED_EXTENT:
         shed = log_shed(m, limit)
         st2 = shed if shed != MM_FOUND and shed != MM_ABSENT else MM_OK

@@ -30,6 +30,7 @@ cdef class Transaction:
     cdef readonly bint read_only
     cdef readonly bint closed
     cdef bint snapshot_isolation
+    cdef uint64_t log           # head of the log when it began, before S was chosen
     cdef bint on_schema
     cdef ReadSet reads
     cdef TreeRef *refs

@@ -69,6 +69,7 @@ cdef class Transaction:
                 if not region.closed:
                     region.give_back(<uint32_t>self.entry)
                 raise
+        self.log = mm_ld64(&self.m.hot.ring_head)
         self.s = announce(self.m, <uint32_t>self.entry, MM_SINCE_CHECKPOINT if checkpoint else 0)
         if immediate:
             lock_release(self.m)        # S is the newest commit, and stays it while the ticket stands
@@ -402,7 +403,7 @@ cdef class Transaction:
         if not self.c_get(tree, k, kn, &old, &oldn):
             return 0
         n = overlay_find(&self.o, tree, k, kn)
-        if n != NULL and n.op == MM_OP_INSERT:
+        if n != NULL and n.op == MM_OP_INSERT and not self.snapshot_isolation:
             observe(self, tree, k, kn)      # the commit will no longer check that the key is absent, but the caller was told so
             self.c_write(tree, 0, k, kn, NULL, 0, 0)
         else:
@@ -584,6 +585,7 @@ cdef class Transaction:
             w.refs = self.refs
             w.n_refs = self.n_refs
             w.reads = NULL if self.snapshot_isolation else &self.reads
+            w.log = self.log
             w.s = self.s
             w.schema = self.on_schema
             w.now = self.wall()

@@ -45,11 +45,12 @@ class Scope:
             return self.merged[folded]()
         found = []
         wanted = None if table is None else fold(table)
+        hidden = self.hidden
         for rel in self.rels:
             if wanted is not None and fold(rel.alias or rel.name) != wanted:
                 continue
-            for i, column in enumerate(rel.columns):
-                if fold(column.name) == folded and (wanted is not None or (id(rel), i) not in self.hidden):
+            for i in rel.places().get(folded, ()):
+                if not hidden or wanted is not None or (id(rel), i) not in hidden:
                     found.append((rel, i))
                     break
         if not found and folded in ("rowid", "oid", "_rowid_"):
@@ -71,6 +72,7 @@ class Binder:
 
     def __init__(self, environment):
         self.environment = environment
+        self.made = set()               # which of bound.Agg and bound.WindowCall this binder has made: nothing else is looked for
 
     # -- names
 
@@ -81,10 +83,11 @@ class Binder:
             found = scope.find(node.name, node.table, node.schema)
             if found is not None:
                 self.note_outer(found, passed)
-                if (bound.Agg in map(type, bound.walk(found))) and not inner.aggregates:
-                    raise OperationalError(f"misuse of aliased aggregate {node.name}")
-                if inner.windows is None and bound.WindowCall in map(type, bound.walk(found)):
-                    raise OperationalError(f"misuse of aliased window function {node.name}")
+                if self.made and type(found) is not bound.Col:
+                    if bound.Agg in map(type, bound.walk(found)) and not inner.aggregates:
+                        raise OperationalError(f"misuse of aliased aggregate {node.name}")
+                    if inner.windows is None and bound.WindowCall in map(type, bound.walk(found)):
+                        raise OperationalError(f"misuse of aliased window function {node.name}")
                 return found
             if scope.query is not None:
                 passed.append(scope.query)
@@ -380,6 +383,7 @@ class Binder:
         if kind != AGGREGATES["group_concat"]:
             # the others come to the same in any order
             order, terms = [], ()
+        self.made.add(bound.Agg)
         return bound.Agg(kind, name, args, node.distinct, condition, collate, order, terms)
 
     def order_terms(self, nodes, scope):
@@ -431,6 +435,7 @@ class Binder:
             return bound.WindowCall(0, name, args, condition, window, 0, user)
         args = self.joined(name, args)
         kind = own[0] if own is not None else AGGREGATES[name] if args else 0
+        self.made.add(bound.WindowCall)
         return bound.WindowCall(kind, name, args, condition, window, (args[0].collation or 0) if args else 0)
 
     @staticmethod

@@ -8,6 +8,8 @@ names is gone, and `replaced` is what stands for it. That reaches references ins
 """
 from __future__ import annotations
 
+from .catalog import fold
+
 
 class Bound:
     __slots__ = ("known_deps",)        # what deps() found
@@ -391,13 +393,25 @@ class Rel:
     DELETE."""
 
     __slots__ = ("kind", "name", "alias", "columns", "refs", "table", "query", "rows", "args", "index_hint", "not_indexed",
-                 "shared", "changed")
+                 "shared", "changed", "found", "alone")
 
     def __init__(self, kind, name, alias, columns):
+        self.found = (None, None)
+        self.alone = frozenset((self,))
         self.kind, self.name, self.alias, self.columns, self.refs = kind, name, alias, columns, []
         self.table = self.query = self.rows = self.index_hint = self.shared = None
         self.not_indexed = self.changed = False
         self.args = ()
+
+    def places(self):
+        """The numbers of the columns of each name, names folded."""
+        columns, places = self.found
+        if columns is not self.columns:
+            places = {}
+            for i, column in enumerate(self.columns):
+                places.setdefault(fold(column.name), []).append(i)
+            self.found = self.columns, places
+        return places
 
     def __repr__(self):
         return f"<Rel {self.alias or self.name}>"
@@ -486,11 +500,13 @@ def resolve(e):
 
 
 def walk(e):
-    """The expression and all below it; nested queries are not entered."""
-    e = resolve(e)
-    yield e
-    for child in e.children():
-        yield from walk(child)
+    """The expression and all below it, each before its children; nested queries are not entered."""
+    stack = [e]
+    while stack:
+        e = resolve(stack.pop())
+        yield e
+        if e.kids:
+            stack.extend(reversed(e.children()))
 
 
 def query_of(e):
@@ -507,11 +523,13 @@ def deps(e):
     except AttributeError:
         pass
     if type(e) is Col:
-        found = frozenset((e.rel,))
+        found = e.rel.alone
     else:
         found = NO_RELATIONS
-        for child in e.children():
-            found |= deps(child)
+        if e.kids:
+            for child in e.children():
+                below = deps(child)
+                found = below if not found else found if below <= found else found | below
         query = query_of(e)
         if query is not None:
             for ref in query.outer:

@@ -333,20 +333,37 @@ cdef class Compare(Truth):
     cdef Expr left, right
     cdef int op, affinity, collation
     cdef Buf scratch
+    cdef Source source                 # where the left side is a column of one: spares a call for each row
+    cdef int index
+    cdef const Value *fixed            # the right side where it is a constant or a parameter, which outlive this node
 
     def __cinit__(self, int op, Expr left, Expr right, int affinity, int collation):
         self.op, self.left, self.right, self.affinity, self.collation = op, left, right, affinity, collation
         buf_init(&self.scratch)
+        if type(left) is ColumnRef:
+            self.source, self.index = (<ColumnRef>left).source, (<ColumnRef>left).index
+        if type(right) is Const:
+            self.fixed = &(<Const>right).value
+        elif type(right) is Parameter:
+            self.fixed = &(<Parameter>right).context.params[(<Parameter>right).index]
 
     def __dealloc__(self):
         buf_free(&self.scratch)
 
     cdef int test(self) except -1:
         cdef Value a, b
-        self.left.eval(&a)
-        self.right.eval(&b)
+        if self.source is not None:
+            self.source.column(self.index, &a)
+        else:
+            self.left.eval(&a)
+        if self.fixed != NULL:
+            b = self.fixed[0]
+        else:
+            self.right.eval(&b)
         if a.tag == T_INT and b.tag == T_INT:
             return verdict(self.op, (a.u.i > b.u.i) - (a.u.i < b.u.i))
+        if a.tag == T_REAL and b.tag == T_REAL and self.affinity != AFF_TEXT:
+            return verdict(self.op, (a.u.r > b.u.r) - (a.u.r < b.u.r))
         if a.tag == T_NULL or b.tag == T_NULL:
             if self.op == CMP_IS:
                 return a.tag == b.tag

@@ -7,6 +7,7 @@ DATABASE_VERSION: str
 SCALARS: dict
 
 def show_error(error: BaseException, function: Any) -> None: ...
+def show_tracebacks(wanted: bool) -> None: ...
 
 class Scalar:
     deterministic: Any

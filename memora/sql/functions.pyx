@@ -18,7 +18,7 @@ from memora.sql.types cimport (
     set_int, set_null, set_real, set_text, text_of, to_integer, to_number, to_python, to_real, truth)
 
 from memora.errors import OperationalError
-from memora.sql.callbacks import failed
+from memora.sql.callbacks import Callbacks, failed
 
 cdef size_t MAX_LENGTH = 1000000000
 
@@ -59,8 +59,17 @@ cdef class Function(Scratch):
         return self.code(self, self.values, self.count, out)
 
 
+
+
+def show_tracebacks(bint wanted):
+    """Whether errors of users' functions go to sys.unraisablehook, before the statement reports them in its words."""
+    Callbacks.tracebacks = wanted
+
+
 cdef class PythonFunction(Expr):
-    """A call of a Python function: NULL, int, float, str, bytes in and out; what it raises becomes an OperationalError."""
+    """A call of a Python function: NULL, int, float, str, bytes in and out.
+
+    What a user's function raises becomes an OperationalError, as in sqlite3; an OverflowError, also of its result, a DataError."""
 
     cdef object function
     cdef list args, keep

@@ -5,9 +5,9 @@ from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 from memora.engine.codec cimport Buf, buf_free, buf_init
 from memora.sql.record cimport SlotSource, Source, key_put
-from memora.sql.runtime cimport Arena, Context, Expr, KeyTable, Op, tick
+from memora.sql.runtime cimport Arena, Context, Expr, Integers, KeyTable, Op, tick
 from memora.sql.types cimport (
-    T_INT, T_NULL, T_REAL, T_TEXT, Value, compare_affinity, real_to_integer, set_int, to_number)
+    AFF_TEXT, T_INT, T_NULL, T_REAL, T_TEXT, Value, compare_affinity, real_to_integer, set_int, to_number)
 
 from memora.errors import IntegrityError
 
@@ -81,17 +81,23 @@ cdef class Filter(Op):
     cdef Op child
     cdef list conditions
     cdef Py_ssize_t count
+    cdef Expr first
 
     def __cinit__(self, Op child, list conditions):
         self.child, self.conditions, self.count = child, conditions, len(conditions)
+        self.first = conditions[0]
 
     cdef int open(self) except -1:
         return self.child.open()
 
     cdef int next(self) except -1:
         cdef Py_ssize_t i
-        while self.child.next():
-            for i in range(self.count):
+        cdef Op child = self.child
+        cdef Expr first = self.first
+        while child.next():
+            if first.test() != 1:
+                continue
+            for i in range(1, self.count):
                 if (<Expr>self.conditions[i]).test() != 1:
                     break
             else:
@@ -397,6 +403,8 @@ cdef class HashLookup(Op):
     cdef uint64_t epoch
     cdef Arena arena
     cdef KeyTable table
+    cdef Integers integers             # where there is one key
+    cdef bint whole                    # all keys are integers: what is not in `integers` is not there
     cdef Value **heads                 # by key number: newest first; slot 0 of a row links to the next one
     cdef int64_t room
     cdef Value *current
@@ -408,6 +416,7 @@ cdef class HashLookup(Op):
         self.affinities, self.collations, self.exprs, self.output = affinities, collations, exprs, output
         self.arena = Arena()
         self.table = KeyTable()
+        self.integers = Integers()
         buf_init(&self.key)
         buf_init(&self.scratch)
 
@@ -416,7 +425,8 @@ cdef class HashLookup(Op):
         buf_free(&self.key)
         buf_free(&self.scratch)
 
-    cdef int encode(self, list exprs) except -1:
+    cdef int encode(self, list exprs, Value *last) except -1:
+        """The key of these expressions; 0 if one is NULL. last: the last value as it was converted."""
         cdef Value v
         cdef Py_ssize_t i
         self.key.n = 0
@@ -426,6 +436,7 @@ cdef class HashLookup(Op):
                 return 0
             compare_affinity(&v, self.affinities[i], &self.scratch)
             key_put(&self.key, &v, self.collations[i], False)
+        last[0] = v
         return 1
 
     cdef int fill(self) except -1:
@@ -438,12 +449,18 @@ cdef class HashLookup(Op):
         cdef void *p
         self.arena.clear()
         self.table.clear()
+        self.integers.clear()
+        self.whole = len(self.keys) == 1 and self.affinities[0] != AFF_TEXT
         self.child.open()
         try:
             while self.child.next():
-                if not self.encode(self.keys):
+                if not self.encode(self.keys, &v):
                     continue
                 at = self.table.insert(self.key.p, self.key.n, &fresh)
+                if v.tag != T_INT:
+                    self.whole = False
+                elif fresh and self.whole:
+                    self.integers.learn(v.u.i, at)
                 if at >= self.room or tails == NULL:
                     self.room = max(self.room, at * 2 + 64)
                     p = realloc(self.heads, self.room * sizeof(Value *))
@@ -472,10 +489,18 @@ cdef class HashLookup(Op):
 
     cdef int open(self) except -1:
         cdef int64_t at = -1
+        cdef Value v
         if not self.ready or self.epoch != self.context.epoch:
             self.fill()
         self.current = NULL
-        if self.table.count and self.encode(self.probes):
+        if self.whole:
+            (<Expr>self.probes[0]).eval(&v)
+            if v.tag == T_INT:
+                at = self.integers.find(v.u.i)
+                if at >= 0:
+                    self.current = self.heads[at]
+                return 0
+        if self.table.count and self.encode(self.probes, &v):
             at = self.table.find(self.key.p, self.key.n)
         if at >= 0:
             self.current = self.heads[at]
@@ -491,6 +516,7 @@ cdef class HashLookup(Op):
         return 1
 
     cdef int close(self) except -1:
+        self.integers.clear()
         self.arena.clear()
         self.table.clear()
         self.ready = False

@@ -172,7 +172,7 @@ class QueryBinder(Binder):
         query.distinct = node.distinct
         if node.group_by:
             query.group_by = [self.group_term(term, n, query, scope) for n, term in enumerate(node.group_by)]
-            for e in query.group_by:
+            for e in query.group_by if bound.Agg in self.made else ():
                 if any(type(part) is bound.Agg for part in bound.walk(e)):
                     raise OperationalError("aggregate functions are not allowed in the GROUP BY clause")
         scope.aggregates = True
@@ -302,7 +302,7 @@ class QueryBinder(Binder):
     def group(self, query, node):
         """Replaces keys, aggregates and bare columns above GROUP BY by slots of `group_rel`."""
         above = query.exprs + query.having + [o.expr for o in query.order_by]
-        has_aggregates = any(type(part) is bound.Agg for e in above for part in bound.walk(e))
+        has_aggregates = bound.Agg in self.made and any(type(part) is bound.Agg for e in above for part in bound.walk(e))
         if query.group_by is None and not has_aggregates:
             if node.having is not None:
                 raise OperationalError("a GROUP BY clause is required before HAVING")
@@ -314,9 +314,10 @@ class QueryBinder(Binder):
             o.expr = grouping.above(o.expr)
         grouping.finish()
 
-    @staticmethod
-    def window(query):
+    def window(self, query):
         """Replaces window functions, and the columns read beside them, by slots of `window_rel`."""
+        if bound.WindowCall not in self.made:
+            return
         above = query.exprs + [o.expr for o in query.order_by]
         if any(type(part) is bound.WindowCall for e in above for part in bound.walk(e)):
             windowing = Windowing(query)

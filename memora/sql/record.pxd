@@ -1,6 +1,8 @@
 """C face of rows: where an expression reads its columns from, and the record format of `record.pyx`."""
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
+from libc.string cimport memcpy
+
 from memora.engine.codec cimport Buf, KeyPart
 from memora.sql.types cimport Value
 
@@ -28,6 +30,8 @@ cdef class RecordSource(Source):
     cdef const uint8_t *p
     cdef size_t n
     cdef int stored, parsed            # columns in the record, headers read so far
+    cdef bint brief                    # its headers are in `word`, a byte each
+    cdef uint64_t word
     cdef size_t head, body             # where the next header and its body begin
     cdef uint64_t *kinds
     cdef size_t *offsets
@@ -48,16 +52,16 @@ cdef int record_encode(Buf *b, const Value *values, int count, uint32_t version)
 cdef int key_put(Buf *b, const Value *v, int collation, bint descending) except -1
 cdef int key_part_value(const KeyPart *part, Value *out) except -1
 
+cdef extern from *:
+    uint64_t swapped "__builtin_bswap64"(uint64_t u) nogil
+
 cdef inline void rowid_key(int64_t rowid, uint8_t *out) noexcept nogil:
     """Eight bytes that sort as the rowid does."""
-    cdef uint64_t u = <uint64_t>rowid ^ (<uint64_t>1 << 63)
-    cdef int i
-    for i in range(8):
-        out[7 - i] = <uint8_t>(u >> (8 * i))
+    cdef uint64_t u = swapped(<uint64_t>rowid ^ (<uint64_t>1 << 63))
+    memcpy(out, &u, 8)
 
 cdef inline int64_t key_rowid(const uint8_t *p) noexcept nogil:
-    cdef uint64_t u = 0
-    cdef int i
-    for i in range(8):
-        u = (u << 8) | p[i]
+    cdef uint64_t u
+    memcpy(&u, p, 8)
+    u = swapped(u)
     return <int64_t>(u ^ (<uint64_t>1 << 63))

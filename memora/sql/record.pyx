@@ -14,7 +14,7 @@ The column that is the rowid (INTEGER PRIMARY KEY) is written as NULL; its value
 column; its value is computed when it is read.
 
 INVARIANTS
-(1) A column is decoded only when it is asked for; headers are read from the left up to it and remembered.
+(1) A column is decoded only when it is asked for; headers are read from the left up to it, and remembered unless they are few and short.
 (2) No length is followed before it is checked against the record's end; a bad one raises CorruptionError.
 (3) Index keys use the engine's order-preserving codec; NOCASE and RTRIM text is folded first, so that equal under the
     collation is equal bytes.
@@ -32,6 +32,11 @@ from memora.sql.types cimport (
 from memora.sql.runtime cimport Expr
 
 from memora.errors import CorruptionError
+
+
+cdef uint64_t LONG_HEADERS = 0x8080808080808080ULL      # the bits of headers that go on in another byte
+cdef size_t[128] SIZES                                  # of bodies, by kind
+SIZES[:] = [0, 1, 2, 3, 4, 6, 8, 8, 0, 0, *[(kind - 10) >> 1 for kind in range(10, 128)]]
 
 
 cdef class Source:
@@ -113,8 +118,15 @@ cdef class RecordSource(Source):
         if n >= 2 and p[0] < 128 and p[1] < 128:
             self.stored = p[1]
             self.head = 2
-            at = 2
+            if self.stored <= 8 and n >= 10:
+                memcpy(&self.word, p + 2, 8)
+                if self.stored < 8:
+                    self.word &= (<uint64_t>1 << (8 * self.stored)) - 1
+                self.brief = self.word & LONG_HEADERS == 0
+            else:
+                self.brief = False
         else:
+            self.brief = False
             read_varint(p, n, &at)
             count = read_varint(p, n, &at)
             if count > n:
@@ -155,16 +167,7 @@ cdef class RecordSource(Source):
             else:
                 kind = read_varint(p, n, &at)
                 self.head = at
-            if kind >= 10:
-                size = <size_t>((kind - 10) >> 1)
-            elif kind <= 4:
-                size = <size_t>kind
-            elif kind == 5:
-                size = 6
-            elif kind <= 7:
-                size = 8
-            else:
-                size = 0
+            size = <size_t>((kind - 10) >> 1) if kind >= 128 else SIZES[kind]
             if size > n - self.body:
                 raise CorruptionError(f"record of {n} bytes: column {self.parsed} of {size} bytes at {self.body}")
             self.kinds[self.parsed] = kind
@@ -176,6 +179,8 @@ cdef class RecordSource(Source):
     cdef int column(self, int i, Value *out) except -1:
         cdef uint64_t kind, u
         cdef const uint8_t *at
+        cdef size_t offset
+        cdef int k
         if self.null_row:
             out.tag = T_NULL
             return 0
@@ -186,10 +191,24 @@ cdef class RecordSource(Source):
             if not self.computed(i, out):
                 out[0] = self.defaults[i]
             return 0
-        if i >= self.parsed:
-            self.parse(i)
-        kind = self.kinds[i]
-        at = self.p + self.offsets[i]
+        if self.brief:
+            # the usual row: adding up a few lengths is cheaper than remembering them
+            if i >= self.columns:
+                raise CorruptionError(f"record has more than the table's {self.columns} columns")
+            offset = 2 + self.stored
+            u = self.word
+            for k in range(i):
+                offset += SIZES[u & 127]
+                u >>= 8
+            kind = u & 127
+            if offset + SIZES[kind] > self.n:
+                raise CorruptionError(f"record of {self.n} bytes: column {i} of {SIZES[kind]} bytes at {offset}")
+            at = self.p + offset
+        else:
+            if i >= self.parsed:
+                self.parse(i)
+            kind = self.kinds[i]
+            at = self.p + self.offsets[i]
         if kind >= 10:
             if kind & 1:
                 set_text(out, at, <size_t>((kind - 10) >> 1))

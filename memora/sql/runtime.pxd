@@ -72,6 +72,15 @@ cdef class KeyTable:
     cdef void clear(self) noexcept
 
 
+cdef class Integers:
+    cdef int64_t *pairs                # an integer and 1 + its number, by hash
+    cdef uint64_t mask, count          # mask + 1 pairs; how many are in use
+    cdef int64_t *place(self, int64_t key) noexcept
+    cdef int64_t find(self, int64_t key) noexcept
+    cdef int learn(self, int64_t key, int64_t number) except -1
+    cdef void clear(self) noexcept
+
+
 cdef struct SortItem:
     uint64_t head                      # the key's first eight bytes as a number
     const uint8_t *key

@@ -267,6 +267,52 @@ cdef class KeyTable:
 
 # --- sorting -----------------------------------------------------------------------------------------------------
 
+cdef class Integers:
+    """Numbers of keys that are one integer, beside a KeyTable: those that come again need no key bytes."""
+
+    def __dealloc__(self):
+        free(self.pairs)
+
+    cdef int64_t *place(self, int64_t key) noexcept:
+        """Where a key is, or belongs."""
+        cdef uint64_t i = (<uint64_t>key * 0x9E3779B97F4A7C15ULL) >> 20
+        while True:
+            i &= self.mask
+            if self.pairs[2 * i + 1] == 0 or self.pairs[2 * i] == key:
+                return &self.pairs[2 * i]
+            i += 1
+
+    cdef int64_t find(self, int64_t key) noexcept:
+        """Its number, or -1."""
+        return -1 if self.count == 0 else self.place(key)[1] - 1
+
+    cdef int learn(self, int64_t key, int64_t number) except -1:
+        cdef int64_t *old = self.pairs
+        cdef int64_t *to
+        cdef uint64_t i, room = self.mask + 1 if old != NULL else 0, grown = max(<uint64_t>256, 4 * room)
+        if 2 * (self.count + 1) > room:
+            self.pairs = <int64_t *>calloc(grown, 2 * sizeof(int64_t))
+            if self.pairs == NULL:
+                self.pairs = old
+                raise MemoryError(f"no memory for {grown} keys")
+            self.mask = grown - 1
+            for i in range(room):
+                if old[2 * i + 1]:
+                    to = self.place(old[2 * i])
+                    to[0], to[1] = old[2 * i], old[2 * i + 1]
+            free(old)
+        to = self.place(key)
+        if to[1] == 0:
+            self.count += 1
+        to[0], to[1] = key, number + 1
+        return 0
+
+    cdef void clear(self) noexcept:
+        free(self.pairs)
+        self.pairs = NULL
+        self.count = 0
+
+
 cdef void make_item(SortItem *item, const uint8_t *key, size_t n, void *row) noexcept nogil:
     cdef uint64_t head = 0
     cdef size_t i

@@ -51,11 +51,11 @@ class Session(Running):
 
     # -- what users add
 
-    def create_function(self, name, narg, function, *, kind="scalar", deterministic=False):
+    def create_function(self, name, narg, function, deterministic=False, kind="scalar"):
         """Enters a function (kind "scalar"), or the class of an aggregate ("aggregate", "window"), under a name and a number of arguments,
         -1 for any; function=None removes it. It hides a built-in one of the same name."""
-        if not -1 <= narg <= 127:
-            raise ProgrammingError(f"{name}: a function takes up to 127 arguments, or any number (-1), not {narg}")
+        if not -1 <= narg <= 127 or len(fold(name).encode()) > 255:
+            raise OperationalError("Error creating function")
         if function is None:
             self.functions.pop((fold(name), narg), None)
         else:

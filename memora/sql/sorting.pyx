@@ -10,10 +10,10 @@ from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcpy, memset
 
-from memora.engine.codec cimport Buf, buf_free, buf_init
-from memora.sql.record cimport SlotSource, Source, key_put
+from memora.engine.codec cimport KEY_OK, Buf, KeyPart, buf_free, buf_init, key_next
+from memora.sql.record cimport SlotSource, Source, key_part_value, key_put
 from memora.sql.runtime cimport (
-    Arena, Context, Expr, KeyTable, Op, SortItem, compare_items, make_item, sort_items)
+    Arena, Context, Expr, Integers, KeyTable, Op, SortItem, compare_items, make_item, sort_items)
 from memora.sql.types cimport (
     T_BLOB, T_INT, T_NULL, T_REAL, T_TEXT, Value, append, compare, from_python, parse_number, set_int, set_real, set_text, text_of,
     to_integer, to_python, to_real)
@@ -36,7 +36,7 @@ cdef class Sort(Op):
     cdef Arena arena
     cdef SortItem *items
     cdef size_t count, room, at
-    cdef Buf key
+    cdef Buf key, scratch
 
     def __cinit__(self, Op child, list keys, list descending, list nulls, list collations, list exprs, SlotSource output,
                   Expr limit=None, Expr offset=None):
@@ -45,10 +45,12 @@ cdef class Sort(Op):
         self.limit, self.offset = limit, offset
         self.arena = Arena()
         buf_init(&self.key)
+        buf_init(&self.scratch)
 
     def __dealloc__(self):
         free(self.items)
         buf_free(&self.key)
+        buf_free(&self.scratch)
 
     cdef int encode(self) except -1:
         cdef Value v
@@ -72,8 +74,13 @@ cdef class Sort(Op):
         cdef SortItem item, last
         cdef Py_ssize_t i, width = len(self.exprs)
         cdef int64_t most = -1, more
-        cdef bint bounded = False
+        cdef bint bounded = False, lone = len(self.keys) == 1 and self.nulls[0] == 0
+        cdef int order = 0, collation = self.collations[0]
+        cdef bint down = self.descending[0]
+        cdef Value edge
+        cdef KeyPart part
         cdef void *p
+        edge.tag = T_NULL
         self.close()
         if self.limit is not None:
             self.limit.eval(&v)
@@ -86,6 +93,13 @@ cdef class Sort(Op):
                 most = -1
         self.child.open()
         while self.child.next():
+            if bounded and lone:
+                # most rows are told by their value: behind the last that can come out, or equal to it
+                (<Expr>self.keys[0]).eval(&v)
+                if v.tag == T_INT or v.tag == T_REAL:
+                    order = compare(&v, &edge, collation)
+                    if order == 0 or (order > 0) != down:
+                        continue
             self.encode()
             make_item(&item, self.key.p, self.key.n, NULL)
             if bounded and compare_items(&item, &last) >= 0:
@@ -113,6 +127,11 @@ cdef class Sort(Op):
                 if most:
                     last = self.items[most - 1]
                     bounded = True
+                    if lone:
+                        p = <void *>last.key
+                        if key_next(<const uint8_t **>&p, last.key + last.n, down, &part, &self.scratch) == KEY_OK:
+                            key_part_value(&part, &edge)
+                        lone = edge.tag == T_INT or edge.tag == T_REAL
         sort_items(self.items, self.count)
         return 0
 
@@ -471,6 +490,7 @@ cdef class GroupBy(Op):
     cdef SortItem *items
     cdef int64_t count, room, at
     cdef Buf key
+    cdef Integers integers             # groups of integers, where there is one key
 
     def __cinit__(self, Op child, list keys, list collations, list aggregates, list bare, SlotSource output,
                   bint always, int follow=-1):
@@ -481,6 +501,7 @@ cdef class GroupBy(Op):
         self.nbare = <int>len(bare)
         self.arena = Arena()
         self.table = KeyTable()
+        self.integers = Integers()
         self.slots = <Value *>calloc(self.nkeys + self.naggregates + self.nbare + 1, sizeof(Value))
         if self.slots == NULL:
             raise MemoryError()
@@ -544,11 +565,21 @@ cdef class GroupBy(Op):
             if single:
                 fresh = self.count == 0
             else:
-                self.key.n = 0
-                for i in range(self.nkeys):
-                    (<Expr>self.keys[i]).eval(&v)
-                    key_put(&self.key, &v, self.collations[i], False)
-                group = self.table.insert(self.key.p, self.key.n, &fresh)
+                group = -1
+                if self.nkeys == 1:
+                    (<Expr>self.keys[0]).eval(&v)
+                    if v.tag == T_INT:
+                        group = self.integers.find(v.u.i)
+                if group >= 0:
+                    fresh = False
+                else:
+                    self.key.n = 0
+                    for i in range(self.nkeys):
+                        (<Expr>self.keys[i]).eval(&v)
+                        key_put(&self.key, &v, self.collations[i], False)
+                    group = self.table.insert(self.key.p, self.key.n, &fresh)
+                    if self.nkeys == 1 and v.tag == T_INT:
+                        self.integers.learn(v.u.i, group)
             if fresh:
                 self.new_group()
                 for i in range(self.nkeys):
@@ -595,6 +626,7 @@ cdef class GroupBy(Op):
 
     cdef int close(self) except -1:
         cdef int i
+        self.integers.clear()
         self.release()
         free(self.items)
         self.items = NULL

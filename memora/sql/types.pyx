@@ -476,6 +476,8 @@ cdef int from_python(object o, Value *v, list keep) except -1:
         if type(o) is not bytes:
             if not PyObject_CheckBuffer(o):
                 raise ProgrammingError(f"type '{type(o).__name__}' is not supported")
+            if not memoryview(o).c_contiguous:
+                raise BufferError("underlying buffer is not C-contiguous")
             o = bytes(o)
         keep.append(o)
         set_blob(v, <const uint8_t *>PyBytes_AS_STRING(o), PyBytes_GET_SIZE(o))
