@@ -672,10 +672,10 @@ class Connection(ConnectionBase):
         self._tracer = trace_callback
 
     def interrupt(self):
-        """Stop what runs on this connection, from another thread."""
+        """End the statement that runs on this connection, from any thread: it raises OperationalError("interrupted")."""
         if self._session is None:
             raise ProgrammingError("Cannot operate on a closed database.")
-        raise _missing("Connection.interrupt")
+        self._session.control.interrupted = True
 
     def create_function(self, name, narg, func, *, deterministic=False):
         """Let SQL on this connection call `func` as `name` with `narg` arguments, -1 for any; None as `func` takes it away.
@@ -686,24 +686,31 @@ class Connection(ConnectionBase):
         self._session.create_function(name, narg, func, deterministic)
 
     def create_aggregate(self, name, n_arg, aggregate_class):
-        """Aggregates of Python in SQL."""
-        raise _missing("Connection.create_aggregate")
+        """An aggregate: a class with step and finalize; None removes it."""
+        self._check()
+        self._session.create_function(name, n_arg, aggregate_class, kind="aggregate")
 
     def create_window_function(self, name, num_params, aggregate_class, /):
-        """Window functions of Python in SQL."""
-        raise _missing("Connection.create_window_function")
+        """An aggregate that can also be a window function: a class with step, inverse, value and finalize; None removes it."""
+        self._check()
+        self._session.create_function(name, num_params, aggregate_class, kind="window")
 
     def create_collation(self, name, callable, /):  # noqa: A002
-        """Collations of Python in SQL."""
-        raise _missing("Connection.create_collation")
+        """An order of texts for expressions and ORDER BY; None removes it."""
+        self._check()
+        if callable is not None and not hasattr(callable, "__call__"):
+            raise TypeError("parameter must be callable")
+        self._session.create_collation(str.upper(name), callable)
 
     def set_authorizer(self, authorizer_callback):
         """A callback that allows or denies."""
         raise _missing("Connection.set_authorizer")
 
     def set_progress_handler(self, progress_handler, n):
-        """A callback every n steps."""
-        raise _missing("Connection.set_progress_handler")
+        """Call `progress_handler()` every `n` rows that are read or made; what it returns ends the statement if it is true."""
+        self._check()
+        control = self._session.control
+        control.handler, control.n, control.left = progress_handler, n, n
 
     def enable_load_extension(self, enable, /):
         """SQLite's extensions are for SQLite's engine."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from ..errors import NotSupportedError, OperationalError
 from . import ast, bound, dates, mathfunctions, printf, textfunctions  # noqa: F401  (mathfunctions enters its functions)
 from .bound import comparison_affinity, comparison_collation
-from .catalog import collation_of, fold
+from .catalog import fold
 from .functions import SCALARS
 from .jsonfunctions import MEMBER
 from .sorting import AGGREGATES
@@ -270,7 +270,7 @@ class Binder:
         return bound.Cast(operand, affinity_of(node.type_name))
 
     def on_Collate(self, node, scope):
-        return bound.Collated(self.expr(node.operand, scope), collation_of(node.collation))
+        return bound.Collated(self.expr(node.operand, scope), self.environment.collation(node.collation))
 
     def on_RowValue(self, node, scope):
         return bound.Row([self.any(item, scope) for item in node.items])
@@ -336,7 +336,15 @@ class Binder:
             raise OperationalError(f"wrong number of arguments to function {node.name}()")
         return self.call(name, node.args, scope, node.name)
 
+    def user(self, name, count):
+        """The callbacks.UserFunction that a call with so many arguments means, or None."""
+        functions = self.environment.functions
+        return (functions.get((name, count)) or functions.get((name, -1))) if functions else None
+
     def is_aggregate(self, name, node):
+        user = self.user(name, len(node.args))
+        if user is not None:
+            return user.kind != "scalar"
         if name in ("min", "max"):
             return len(node.args) == 1
         return name in AGGREGATES
@@ -352,7 +360,9 @@ class Binder:
             raise OperationalError(f"wrong number of arguments to function {node.name}()")
 
     def aggregate(self, name, node, scope):
-        self.count_arguments(name, node)
+        user = self.user(name, len(node.args))
+        if user is None:
+            self.count_arguments(name, node)
         if not scope.aggregates:
             raise OperationalError(f"misuse of aggregate function {node.name.upper()}()" if scope.clause is None
                                    else f"misuse of aggregate: {node.name.upper()}()")
@@ -365,6 +375,8 @@ class Binder:
             scope.windows, scope.aggregates = windows, True
         if node.distinct and len(args) != 1:
             raise OperationalError("DISTINCT aggregates must have exactly one argument")
+        if user is not None:
+            return bound.Agg(0, name, args, node.distinct, condition, args[0].collation or 0 if args else 0, user=user)
         args = self.joined(name, args)
         kind = AGGREGATES[name] if args else 0
         collate = (args[0].collation or 0) if args else 0
@@ -395,7 +407,8 @@ class Binder:
 
     def window_call(self, name, node, scope):
         own = WINDOW_FUNCTIONS.get(name)
-        if own is None and not self.is_aggregate(name, node):
+        user = self.user(name, len(node.args))
+        if user.kind != "window" if user is not None else own is None and not self.is_aggregate(name, node):
             raise OperationalError(f"{node.name}() may not be used as a window function")
         if scope.windows is None:
             raise OperationalError(f"misuse of window function {node.name}()")
@@ -403,7 +416,9 @@ class Binder:
             raise OperationalError("DISTINCT is not supported for window functions")
         if node.order_by:
             raise OperationalError("ORDER BY may not be used with a window function: its order is that of the window")
-        if own is None:
+        if user is not None:
+            own = None
+        elif own is None:
             self.count_arguments(name, node)
         elif node.star or not own[1] <= len(node.args) <= own[2]:
             raise OperationalError(f"wrong number of arguments to function {node.name}()")
@@ -416,6 +431,8 @@ class Binder:
             window = self.bind_window(self.find_window(node.over, windows), scope)
         finally:
             scope.windows = windows
+        if user is not None:
+            return bound.WindowCall(0, name, args, condition, window, 0, user)
         args = self.joined(name, args)
         kind = own[0] if own is not None else AGGREGATES[name] if args else 0
         self.made.add(bound.WindowCall)
@@ -465,9 +482,9 @@ class Binder:
     def call(self, name, nodes, scope, shown=None):
         shown = shown or name
         args = self.exprs(nodes, scope)
-        own = self.environment.functions.get((name, len(args))) or self.environment.functions.get((name, -1))
-        if own is not None:
-            return bound.PythonCall(name, own[0], args, deterministic=own[1])
+        user = self.user(name, len(args))
+        if user is not None:
+            return bound.PythonCall(name, user.function, args, deterministic=user.deterministic)
         if name in ("coalesce", "ifnull"):
             if len(args) < 2 or (name == "ifnull" and len(args) != 2):
                 raise OperationalError(f"wrong number of arguments to function {shown}()")

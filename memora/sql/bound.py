@@ -297,6 +297,8 @@ class PythonCall(Bound):
         self.deterministic = deterministic
 
     def key(self):
+        if not self.deterministic and not self.clock:
+            return ("PythonCall", id(self))
         return ("PythonCall", self.name, tuple(a.key() for a in self.args))
 
 
@@ -354,10 +356,11 @@ class Row(Bound):
 class Agg(Bound):
     """A call of an aggregate function, before grouping replaces it by a slot. order, terms: as in WindowCall."""
 
-    __slots__ = ("kind", "name", "args", "distinct", "condition", "collate", "order", "terms")
+    __slots__ = ("kind", "name", "args", "distinct", "condition", "collate", "order", "terms", "user")
     kids = ("args", "condition", "order")
 
-    def __init__(self, kind, name, args, distinct, condition, collate, order=(), terms=()):
+    def __init__(self, kind, name, args, distinct, condition, collate, order=(), terms=(), user=None):
+        self.user = user
         self.kind, self.name, self.args, self.distinct = kind, name, args, distinct
         self.condition, self.collate, self.order, self.terms = condition, collate, order, terms
 
@@ -366,10 +369,11 @@ class WindowCall(Bound):
     """A window function, before windowing replaces it by a slot. order, terms: ORDER BY, with (descending, nulls, collation) of each
     term; frame: (unit, start, end, exclude) as in the syntax tree, `bounds` being the two offsets or None."""
 
-    __slots__ = ("kind", "name", "args", "condition", "partition", "order", "terms", "frame", "bounds", "collate")
+    __slots__ = ("kind", "name", "args", "condition", "partition", "order", "terms", "frame", "bounds", "collate", "user")
     kids = ("args", "condition", "partition", "order", "bounds")
 
-    def __init__(self, kind, name, args, condition, window, collate):
+    def __init__(self, kind, name, args, condition, window, collate, user=None):
+        self.user = user
         self.kind, self.name, self.args, self.condition, self.collate = kind, name, args, condition, collate
         self.partition, self.order, self.terms, self.frame, self.bounds = window
 

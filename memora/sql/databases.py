@@ -171,6 +171,7 @@ class Elsewhere:
     def __init__(self, session, part):
         self.session, self.part = session, part
         self.context, self.own = Context(0), None
+        self.context.control = session.control
 
     def start(self):
         """Begins with the open transaction, or with one for this execution alone."""

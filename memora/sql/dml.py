@@ -81,6 +81,7 @@ def start(environment, statement):
     binder = QueryBinder(environment)
     planner = Planner()
     c = Compiler(Context(len(statement.params)), planner)
+    c.context.control = environment.session.control
     c.environment = environment
     return binder, planner, c
 
@@ -423,6 +424,7 @@ def build_index(environment, transaction, table, index):
     """Enters all rows of a table into a new index."""
     binder = QueryBinder(environment)
     c = Compiler(Context(0), Planner())
+    c.context.control = environment.session.control
     c.environment = environment
     writer = make_writer(c, binder, table)
     rel = QueryBinder.own_rel(table)

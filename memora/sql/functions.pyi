@@ -6,6 +6,7 @@ from memora.sql.runtime import Context, Expr
 DATABASE_VERSION: str
 SCALARS: dict
 
+def show_error(error: BaseException, function: Any) -> None: ...
 def show_tracebacks(wanted: bool) -> None: ...
 
 class Scalar:

@@ -17,7 +17,8 @@ from memora.sql.types cimport (
     T_BLOB, T_INT, T_NULL, T_REAL, T_TEXT, append, compare, format_real, from_python, parse_number, reserve, set_blob,
     set_int, set_null, set_real, set_text, text_of, to_integer, to_number, to_python, to_real, truth)
 
-from memora.errors import DataError, OperationalError
+from memora.errors import OperationalError
+from memora.sql.callbacks import Callbacks, failed
 
 cdef size_t MAX_LENGTH = 1000000000
 
@@ -58,13 +59,11 @@ cdef class Function(Scratch):
         return self.code(self, self.values, self.count, out)
 
 
-cdef bint tracebacks = False
 
 
 def show_tracebacks(bint wanted):
     """Whether errors of users' functions go to sys.unraisablehook, before the statement reports them in its words."""
-    global tracebacks
-    tracebacks = wanted
+    Callbacks.tracebacks = wanted
 
 
 cdef class PythonFunction(Expr):
@@ -93,15 +92,14 @@ cdef class PythonFunction(Expr):
         try:
             from_python(self.function(*values), out, self.keep)
         except Exception as error:
-            if tracebacks:
-                PyErr_SetObject(type(error), error)
-                PyErr_WriteUnraisable(self.function)
-            if isinstance(error, MemoryError):
-                raise
-            if isinstance(error, OverflowError):
-                raise DataError("string or blob too big") from error
-            raise OperationalError("user-defined function raised exception") from error
+            raise failed(error, "user-defined function raised exception", self.function) from error
         return 0
+
+
+def show_error(error, function):
+    """Gives an error that a statement reports in other words to sys.unraisablehook."""
+    PyErr_SetObject(type(error), error)
+    PyErr_WriteUnraisable(function)
 
 
 # --- UTF-8 -------------------------------------------------------------------------------------------------------

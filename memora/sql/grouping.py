@@ -100,7 +100,7 @@ class Grouping(Replacing):
         width = len(self.keys) + len(self.aggregates) + len(self.bare)
         self.rel.columns = [RelColumn(f"slot{i}") for i in range(width)]
         query.aggregates, query.bare = self.aggregates, self.bare
-        extremes = [i for i, a in enumerate(self.aggregates) if a.name in ("min", "max")]
+        extremes = [i for i, a in enumerate(self.aggregates) if a.name in ("min", "max") and a.user is None]
         query.follow = extremes[0] if len(extremes) == 1 else -1
 
 

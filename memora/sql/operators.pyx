@@ -5,7 +5,7 @@ from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 from memora.engine.codec cimport Buf, buf_free, buf_init
 from memora.sql.record cimport SlotSource, Source, key_put
-from memora.sql.runtime cimport Arena, Context, Expr, Integers, KeyTable, Op
+from memora.sql.runtime cimport Arena, Context, Expr, Integers, KeyTable, Op, tick
 from memora.sql.types cimport (
     AFF_TEXT, T_INT, T_NULL, T_REAL, T_TEXT, Value, compare_affinity, real_to_integer, set_int, to_number)
 
@@ -132,12 +132,13 @@ cdef class NestedLoop(Op):
     """For each row on the left, the rows on the right, which is opened anew and reads the left one. With `outer` a left
     row without a match comes once, the `sources` of the right then being all NULL."""
 
+    cdef Context context
     cdef Op left, right
     cdef bint outer, inside, matched
     cdef list sources
 
-    def __cinit__(self, Op left, Op right, bint outer=False, list sources=None):
-        self.left, self.right, self.outer, self.sources = left, right, outer, sources
+    def __cinit__(self, Context context, Op left, Op right, bint outer=False, list sources=None):
+        self.context, self.left, self.right, self.outer, self.sources = context, left, right, outer, sources
 
     cdef int open(self) except -1:
         self.inside = False
@@ -155,6 +156,7 @@ cdef class NestedLoop(Op):
                 self.right.open()
                 self.inside = True
                 self.matched = False
+            tick(self.context)
             if self.right.next():
                 self.matched = True
                 return 1

@@ -299,7 +299,7 @@ class NestedLoop(Node):
         left = self.children[0].build(c)
         right = self.children[1].build(c)
         sources = [c.sources[rel][0] for rel in self.rels]
-        return c.keep(operators.NestedLoop(left, right, self.outer, sources))
+        return c.keep(operators.NestedLoop(c.context, left, right, self.outer, sources))
 
 
 class HashLookup(Node):
@@ -371,6 +371,9 @@ class GroupBy(Node):
         for a in query.aggregates:
             args = c.exprs(a.args)
             condition = None if a.condition is None else c.expr(a.condition)
+            if a.user is not None:
+                aggregates.append(sorting.UserAggregate(0, None, None, condition, a.distinct, a.collate, b"", b"", a.user, args))
+                continue
             if a.order:
                 aggregates.append(sorting.OrderedAggregate(
                     a.kind, args[0], args[1] if len(args) > 1 else None, condition, a.distinct, a.collate,
@@ -413,6 +416,8 @@ class Window(Node):
         term = one.order[0] if one.order else bound.Order(None, False, 0, 0)
         frame = windows.Frame(windows.UNITS[unit], windows.BOUNDS[start], start_by, windows.BOUNDS[end], end_by,
                               windows.EXCLUDES[exclude], order_slot, term.descending, term.nulls, term.collation)
+        if call.user is not None:
+            return windows.UserCall(0, frame, [], condition, result, 0, b"", b"", call.user, args)
         return windows.Call(call.kind, frame, args, condition, result, call.collate, *sorting.AROUND.get(call.name, ()))
 
 
@@ -523,5 +528,5 @@ class Recursive(Node):
             steps.append((op, c.exprs(plan.exprs)))
         output = SlotSource()
         c.sources[query.rel] = (output, None)
-        return c.keep(setoperators.Recursive(first, first_exprs, [op for op, _ in steps], [e for _, e in steps], output, feedback,
+        return c.keep(setoperators.Recursive(c.context, first, first_exprs, [op for op, _ in steps], [e for _, e in steps], output, feedback,
                                           query.distinct, [col.collation or 0 for col in query.rel.columns]))

@@ -10,7 +10,7 @@ from ..errors import NotSupportedError, OperationalError, ProgrammingError
 from . import ast, bound, jsonfunctions, pragmas
 from .binder import Binder, Scope
 from .bound import JoinNode, Leaf, Rel, RelColumn, comparison_collation
-from .catalog import SCHEMA_COLUMNS, SCHEMA_NAMES, Table, View, collation_of, fold
+from .catalog import SCHEMA_COLUMNS, SCHEMA_NAMES, Table, View, fold
 from .grouping import Grouping, Windowing
 
 MAX_COLUMNS = 2000
@@ -101,7 +101,7 @@ class QueryBinder(Binder):
         for n, term in enumerate(node.order_by):
             expr, collation = term.expr, None
             while isinstance(expr, ast.Collate):
-                collation = collation_of(expr.collation) if collation is None else collation
+                collation = self.environment.collation(expr.collation) if collation is None else collation
                 expr = expr.operand
             index = self.ordinal(expr, len(query.exprs), n, "ORDER")
             if index is None:
@@ -272,7 +272,7 @@ class QueryBinder(Binder):
     def order_term(self, term, n, query, scope):
         expr, collation = term.expr, None
         while isinstance(expr, ast.Collate):
-            collation = collation_of(expr.collation) if collation is None else collation
+            collation = self.environment.collation(expr.collation) if collation is None else collation
             expr = expr.operand
         index = self.ordinal(expr, len(query.exprs), n, "ORDER")
         if index is not None:

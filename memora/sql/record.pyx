@@ -26,7 +26,7 @@ from memora.engine.codec cimport (
     KEY_BLOB, KEY_DOUBLE, KEY_INT64, KEY_NULL, KEY_TEXT, buf_free, buf_init, buf_put, key_blob, key_complement,
     key_double, key_int64, key_null, key_text)
 from memora.sql.types cimport (
-    COLL_NOCASE, COLL_RTRIM, T_BLOB, T_INT, T_NULL, T_REAL, T_TEXT, append, from_python, reserve, set_blob, set_int,
+    COLL_NOCASE, COLL_RTRIM, COLL_USER, T_BLOB, T_INT, T_NULL, T_REAL, T_TEXT, append, from_python, reserve, set_blob, set_int,
     set_null, set_real, set_text, to_python)
 
 from memora.sql.runtime cimport Expr
@@ -329,10 +329,21 @@ cdef int record_encode(Buf *b, const Value *values, int count, uint32_t version)
 
 # --- keys --------------------------------------------------------------------------------------------------------
 
+cdef bytes user_label(int collation, bytes text):
+    """What stands in a key for a text of a collation in Python."""
+    from memora.sql.callbacks import collations
+    found = collations.get(collation)
+    return b"" if found is None else found.label(text.decode(errors="replace"))
+
+
 cdef int put_folded(Buf *b, const Value *v, int collation) except -1:
     cdef size_t n = v.n, i
     cdef Buf folded
     cdef int status
+    cdef bytes label
+    if collation >= COLL_USER:
+        label = user_label(collation, v.u.p[:v.n])
+        return key_text(b, <const char *>label, len(label))
     if collation == COLL_RTRIM:
         while n and v.u.p[n - 1] == 32:
             n -= 1

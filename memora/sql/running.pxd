@@ -28,7 +28,7 @@ cdef class Statement:
 cdef class Running:
     cdef readonly object store
     cdef Region region
-    cdef public object virtual, functions, settings, temporary, parts
+    cdef public object virtual, functions, settings, temporary, parts, collations, control
     cdef public int64_t total_changes, changes, last_rowid
     cdef public bint closed
     cdef public bint _writing, _bound, _dirty

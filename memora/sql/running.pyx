@@ -20,10 +20,11 @@ from memora.engine.store import LOST_TRIES
 from memora.engine.transaction cimport Transaction
 from memora.sql.parsing cimport Tables
 from memora.sql.program cimport Program, Result, WriteProgram
-from memora.sql.runtime cimport Context
+from memora.sql.runtime cimport Context, tick
 
 from memora.errors import Error, IntegrityError, OperationalError, ProgrammingError, SerializationError, SnapshotTooOld, SQLSyntaxError
 
+from .callbacks import Control
 from .parser import is_blank, parse, tables
 from .writer import FailConflict, RollbackConflict
 
@@ -57,7 +58,9 @@ cdef class Running:
         region = getattr(store, "region", None)
         self.region = region if isinstance(region, Region) else None
         self.virtual = virtual or {}
-        self.functions = {}
+        self.functions = {}             # (folded name, number of arguments or -1) -> callbacks.UserFunction
+        self.collations = {}            # upper-case name -> callbacks.Collation
+        self.control = Control()
         self.settings = {}
         self.temporary = {}             # temporary views, which live as long as the session
         self.parts = parts              # temporary tables and attached databases
@@ -153,6 +156,7 @@ cdef class Running:
         cdef Result result
         if self.closed:
             raise ProgrammingError("Cannot operate on a closed session.")
+        self.control.begin()
         if type(params) is not tuple or len(<tuple>params) != statement.count:
             values = self._values(statement, params)
         if self._transaction is not None:
@@ -244,6 +248,7 @@ cdef class Running:
 
         work: None for the statement itself, an INSERT, UPDATE or DELETE, with these values."""
         cdef Transaction transaction
+        self.control.begin()
         if self.region.m.read_only if self.region is not None else self.store.read_only:
             raise OperationalError("attempt to write a readonly database")
         if self._transaction is not None:
@@ -352,6 +357,7 @@ cdef class Running:
         for params in sets:
             if type(params) is not tuple or len(<tuple>params) != statement.count:
                 params = self._values(statement, params)
+            tick(program.context)
             count += program.run(transaction, params)
         return self.written(statement, program, count, None)
 

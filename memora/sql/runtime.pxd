@@ -16,9 +16,20 @@ cdef class Context:
     cdef public int64_t changes, total_changes, last_rowid
     cdef object clock
     cdef uint64_t clock_epoch
+    cdef public object control         # callbacks.Control of the session, or None
+    cdef int64_t ticks                 # rows until it is looked at
+    cdef int pause(self) except -1
     cpdef bind(self, object values)
     cpdef start(self, Transaction transaction, object values)
     cpdef stop(self, list ops)
+
+
+cdef inline int tick(Context c) except -1:
+    """Called for each row that is read or made: whatever runs long passes here."""
+    c.ticks -= 1
+    if c.ticks < 0:
+        return c.pause()
+    return 0
 
 
 cdef class Expr:

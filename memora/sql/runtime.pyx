@@ -9,6 +9,7 @@ MEMORY   text that an expression yields is good until that expression is evaluat
 EPOCH    `Context.epoch` grows with each execution; results of subqueries that do not depend on outer rows are kept for
          one epoch.
 """
+from cpython.exc cimport PyErr_CheckSignals
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memset
 
@@ -44,6 +45,21 @@ cdef class Context:
                 from_python(values[i], &self.params[i], self.keep)
             except ProgrammingError as error:
                 raise ProgrammingError(f"Error binding parameter {i + 1}: {error}") from None
+
+    cdef int pause(self) except -1:
+        """Lets other threads and signals in, and ends the statement if its session's control says so."""
+        cdef object control = self.control
+        cdef int64_t every
+        if control is None:
+            self.ticks = 1024
+            return 0
+        with nogil:
+            pass
+        PyErr_CheckSignals()
+        every = control.every
+        self.ticks = every - 1
+        control.look(every)
+        return 0
 
     cpdef start(self, Transaction transaction, object values):
         """Begins an execution."""

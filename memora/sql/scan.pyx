@@ -15,7 +15,7 @@ from libc.string cimport memcmp, memcpy
 from memora.engine.codec cimport KEY_OK, KeyPart, buf_free, buf_init, key_next, key_null, key_prefix_end
 from memora.engine.cursor cimport Cursor
 from memora.sql.record cimport RecordSource, SlotSource, Source, key_part_value, key_put, key_rowid, rowid_key
-from memora.sql.runtime cimport Arena, Context, Expr, KeyTable, Op, SortItem, make_item, sort_items
+from memora.sql.runtime cimport Arena, Context, Expr, KeyTable, Op, SortItem, make_item, sort_items, tick
 from memora.sql.types cimport (
     AFF_NUMERIC, T_BLOB, T_INT, T_NULL, T_REAL, T_TEXT, append, compare_affinity, from_python, set_int, set_real,
     to_python)
@@ -154,6 +154,7 @@ cdef class TableScan(Op):
         if found:
             if cursor.kn != 8:
                 raise CorruptionError(f"tree {self.tree}: a rowid of {cursor.kn} bytes")
+            tick(self.context)
             self.source.rowid = key_rowid(cursor.kp)
             self.source.load(cursor.vp, cursor.vn)
             return 1
@@ -413,6 +414,7 @@ cdef class IndexScan(Op):
         if not found:
             self.state = 2
             return 0
+        tick(self.context)
         if self.primary:
             self.source.load(cursor.vp, cursor.vn)
         else:
@@ -598,6 +600,7 @@ cdef class PythonScan(Op):
 
     cdef int next(self) except -1:
         cdef int i
+        tick(self.context)
         try:
             row = next(self.iterator)
         except StopIteration:

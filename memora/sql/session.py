@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from ..errors import NotSupportedError, OperationalError, ProgrammingError
 from . import alter, ast, ddl, dml, plan, pragmas
-from .binder import WINDOW_FUNCTIONS
-from .catalog import Schema, fold
+from .callbacks import Collation, UserFunction
+from .catalog import Schema, collation_of, fold
 from .compile import Compiler
 from .databases import TEMP, Combined, Parts
 from .parser import parse
@@ -20,7 +20,6 @@ from .program import Program, Result
 from .queries import QueryBinder, check_parameters
 from .running import Running, Statement
 from .runtime import Context
-from .sorting import AGGREGATES
 
 
 class Environment:
@@ -31,6 +30,11 @@ class Environment:
     def __init__(self, schema, functions, virtual, session):
         self.schema, self.functions, self.virtual, self.session = schema, functions, virtual, session
         self.file = getattr(session.store, "path", None)
+
+    def collation(self, name):
+        """The number of a collation in an expression: the session's own, or a built-in one."""
+        own = self.session.collations.get(name.upper())
+        return own.number if own is not None else collation_of(name)
 
 
 class Session(Running):
@@ -44,6 +48,27 @@ class Session(Running):
         super().__init__(store, virtual, transaction, parts=Parts())
         self._combined = (None, None)   # (the schemas that it was made of, databases.Combined)
         self._savepoints = []           # (name, engine savepoint, whether it began the transaction)
+
+    # -- what users add
+
+    def create_function(self, name, narg, function, deterministic=False, kind="scalar"):
+        """Enters a function (kind "scalar"), or the class of an aggregate ("aggregate", "window"), under a name and a number of arguments,
+        -1 for any; function=None removes it. It hides a built-in one of the same name."""
+        if not -1 <= narg <= 127 or len(fold(name).encode()) > 255:
+            raise OperationalError("Error creating function")
+        if function is None:
+            self.functions.pop((fold(name), narg), None)
+        else:
+            self.functions[fold(name), narg] = UserFunction(name, kind, function, deterministic)
+        self._cache.clear()
+
+    def create_collation(self, name, function):
+        """Enters an order of texts, `function(a, b)` -> negative, zero, positive; None removes it. For expressions and ORDER BY: columns
+        and indexes, whose bytes other processes read, have the built-in ones."""
+        self.collations.pop(name.upper(), None)
+        if function is not None:
+            self.collations[name.upper()] = Collation(name, function)
+        self._cache.clear()
 
     # -- statements
 
@@ -63,21 +88,6 @@ class Session(Running):
         if len(params) != len(names):
             check_parameters(len(params), len(names))
         return params
-
-    def create_function(self, name, count, function, deterministic):
-        """Makes a Python function known to SQL under a name, for so many arguments (-1: any); None takes it away.
-
-        A deterministic one may stand in index expressions. Each session has functions of its own."""
-        name = fold(name)
-        if not -1 <= count <= 127 or len(name.encode()) > 255:
-            raise OperationalError("Error creating function")
-        if name in AGGREGATES and not (name in ("min", "max") and count > 1) or name in WINDOW_FUNCTIONS:
-            raise NotSupportedError(f"a function in the place of {name}(), which is an aggregate or window function")
-        if function is not None:
-            self.functions[name, count] = function, bool(deterministic)
-        else:
-            self.functions.pop((name, count), None)
-        self._cache.clear()             # its plans call what was
 
     # -- programs
 
@@ -484,6 +494,7 @@ def build_probed(environment, query, param_count, probed=True):
     """(program, its QueryPlan, {plan node: Probe})."""
     planner = Planner()
     c = Compiler(Context(param_count), planner)
+    c.context.control = environment.session.control
     c.environment = environment
     found = planner.query(query)
     probes = plan.probe(found.root) if probed else {}

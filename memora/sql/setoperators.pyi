@@ -1,5 +1,5 @@
 from memora.sql.record import SlotSource
-from memora.sql.runtime import Op
+from memora.sql.runtime import Context, Op
 
 SET_OPERATORS: dict
 
@@ -16,6 +16,6 @@ class SetOperation(Op):
     def __init__(self, operator: int, left: Op, left_exprs: list, right: Op, right_exprs: list, collations: list, output: SlotSource) -> None: ...
 
 class Recursive(Op):
-    def __init__(self, first: Op, first_exprs: list, steps: list, step_exprs: list, output: SlotSource, feedback: SlotSource, distinct: bool, collations: list) -> None: ...
+    def __init__(self, context: Context, first: Op, first_exprs: list, steps: list, step_exprs: list, output: SlotSource, feedback: SlotSource, distinct: bool, collations: list) -> None: ...
 
 class Once(Op): ...

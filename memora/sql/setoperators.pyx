@@ -4,7 +4,7 @@ from libc.stdlib cimport calloc, free, realloc
 
 from memora.engine.codec cimport Buf, buf_free, buf_init
 from memora.sql.record cimport SlotSource, key_put
-from memora.sql.runtime cimport Arena, Expr, KeyTable, Op, SortItem, make_item, sort_items
+from memora.sql.runtime cimport Arena, Context, Expr, KeyTable, Op, SortItem, make_item, sort_items, tick
 from memora.sql.types cimport Value
 
 
@@ -248,6 +248,7 @@ cdef class Recursive(Op):
     `output` is what readers of the whole see, `feedback` the row that the steps read; `distinct` is UNION.
     """
 
+    cdef Context context
     cdef Op first
     cdef list steps, first_exprs, step_exprs, collations
     cdef SlotSource output, feedback
@@ -259,8 +260,9 @@ cdef class Recursive(Op):
     cdef int width
     cdef Buf key
 
-    def __cinit__(self, Op first, list first_exprs, list steps, list step_exprs, SlotSource output, SlotSource feedback,
+    def __cinit__(self, Context context, Op first, list first_exprs, list steps, list step_exprs, SlotSource output, SlotSource feedback,
                   bint distinct, list collations):
+        self.context = context
         self.first, self.first_exprs, self.steps, self.step_exprs = first, first_exprs, steps, step_exprs
         self.output, self.feedback, self.distinct, self.collations = output, feedback, distinct, collations
         self.width = <int>len(collations)
@@ -311,6 +313,7 @@ cdef class Recursive(Op):
     cdef int next(self) except -1:
         cdef Py_ssize_t i
         cdef Op step
+        tick(self.context)
         # A row is expanded only when the one after it is asked for, so that LIMIT ends an endless recursion.
         if self.at and self.at <= self.count:
             self.feedback.slots = self.queue[self.at - 1]

@@ -13,6 +13,9 @@ class Aggregate:
 class OrderedAggregate(Aggregate):
     def __init__(self, kind: int, operand: Expr, between: Expr, condition: Expr, distinct: bool, collation: int, opening: bytes, closing: bytes, order: list, terms: list) -> None: ...
 
+class UserAggregate(Aggregate):
+    def __init__(self, kind: int, operand: Expr, between: Expr, condition: Expr, distinct: bool, collation: int, opening: bytes, closing: bytes, user: object, args: list) -> None: ...
+
 def first_of(row: tuple) -> bytes: ...
 
 class GroupBy(Op):

@@ -15,10 +15,11 @@ from memora.sql.record cimport SlotSource, Source, key_part_value, key_put
 from memora.sql.runtime cimport (
     Arena, Context, Expr, Integers, KeyTable, Op, SortItem, compare_items, make_item, sort_items)
 from memora.sql.types cimport (
-    T_BLOB, T_INT, T_NULL, T_REAL, T_TEXT, Value, append, compare, parse_number, set_int, set_real, set_text, text_of,
-    to_integer, to_real)
+    T_BLOB, T_INT, T_NULL, T_REAL, T_TEXT, Value, append, compare, from_python, parse_number, set_int, set_real, set_text, text_of,
+    to_integer, to_python, to_real)
 
 from memora.errors import OperationalError
+from memora.sql.callbacks import failed
 
 
 cdef class Sort(Op):
@@ -393,6 +394,61 @@ cdef class OrderedAggregate(Aggregate):
     cdef int clear(self) except -1:
         self.seen.clear()
         self.rows.clear()
+        return 0
+
+
+cdef class UserAggregate(Aggregate):
+    """An aggregate in Python: an instance for each group, which gets the arguments of each row, NULL or not."""
+
+    cdef object user
+    cdef list args, keep
+    cdef dict instances                # by group
+
+    def __cinit__(self, int kind, Expr operand, Expr between, Expr condition, bint distinct, int collation, bytes opening,
+                  bytes closing, user, list args):
+        self.user, self.args = user, args
+        self.instances = {}
+
+    cdef int add(self, State *s, int64_t group) except -1:
+        cdef Value v
+        cdef bint fresh
+        cdef Py_ssize_t i
+        if self.condition is not None and self.condition.test() != 1:
+            return 0
+        values = []
+        for i in range(len(self.args)):
+            (<Expr>self.args[i]).eval(&v)
+            values.append(to_python(&v))
+        if self.distinct:
+            self.key.n = 0
+            append(&self.key, <const uint8_t *>&group, 8)
+            key_put(&self.key, &v, self.collation, False)
+            self.seen.insert(self.key.p, self.key.n, &fresh)
+            if not fresh:
+                return 0
+        s.count += 1
+        s.whole = group
+        instance = self.instances.get(group)
+        if instance is None:
+            instance = self.instances[group] = self.user.begin()
+        self.user.step(instance, values)
+        return 0
+
+    cdef int final(self, State *s, Value *out) except -1:
+        if s.count == 0:
+            out.tag = T_NULL
+            return 0
+        self.keep = []
+        result = self.user.finalize(self.instances.pop(s.whole))
+        try:
+            from_python(result, out, self.keep)
+        except Exception as error:
+            raise failed(error, "user-defined aggregate's 'finalize' method raised error", self.user.function) from error
+        return 0
+
+    cdef int clear(self) except -1:
+        self.seen.clear()
+        self.instances.clear()
         return 0
 
 

@@ -21,6 +21,7 @@ cdef enum:
     COLL_BINARY = 0
     COLL_NOCASE = 1
     COLL_RTRIM = 2
+    COLL_USER = 16        # this one and above: callbacks.collations
 
 cdef union Payload:
     int64_t i
@@ -62,6 +63,7 @@ cdef inline void set_blob(Value *v, const uint8_t *p, size_t n) noexcept nogil:
 cdef int reserve(Buf *b, size_t need) except -1
 cdef int append(Buf *b, const uint8_t *p, size_t n) except -1
 
+cdef int compare_user(const uint8_t *a, size_t an, const uint8_t *b, size_t bn, int coll) noexcept with gil
 cdef int compare_slow(const Value *a, const Value *b, int coll) noexcept nogil
 cdef int compare_text(const uint8_t *a, size_t an, const uint8_t *b, size_t bn, int coll) noexcept nogil
 

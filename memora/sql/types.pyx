@@ -61,9 +61,18 @@ cdef inline int fold(int c) noexcept nogil:
     return c + 32 if 65 <= c <= 90 else c
 
 
+cdef int compare_user(const uint8_t *a, size_t an, const uint8_t *b, size_t bn, int coll) noexcept with gil:
+    """Texts by a collation in Python, which tells nobody of its errors, as SQLite's do not."""
+    from memora.sql.callbacks import collations
+    collation = collations.get(coll)
+    return 0 if collation is None else collation.compare(a[:an].decode(errors="replace"), b[:bn].decode(errors="replace"))
+
+
 cdef int compare_text(const uint8_t *a, size_t an, const uint8_t *b, size_t bn, int coll) noexcept nogil:
     cdef size_t i, m
     cdef int r
+    if coll >= COLL_USER:
+        return compare_user(a, an, b, bn, coll)
     if coll == COLL_RTRIM:
         while an and a[an - 1] == 32:
             an -= 1

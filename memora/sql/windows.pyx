@@ -19,10 +19,11 @@ from memora.sql.runtime cimport Arena, Expr, Op, SortItem, make_item, sort_items
 from memora.sql.sorting cimport (
     AGG_AVG, AGG_CONCAT, AGG_COUNT, AGG_COUNT_ALL, AGG_MAX, AGG_MIN, State, add_number, remove_number, sum_result)
 from memora.sql.types cimport (
-    T_INT, T_NULL, T_REAL, T_TEXT, Value, append, compare, compare_affinity, real_to_integer, set_int, set_real, set_text,
-    text_of, truth)
+    T_INT, T_NULL, T_REAL, T_TEXT, Value, append, compare, compare_affinity, from_python, real_to_integer, set_int, set_real, set_text,
+    text_of, to_python, truth)
 
 from memora.errors import OperationalError
+from memora.sql.callbacks import failed
 
 cdef extern from *:
     bint add_overflow "__builtin_add_overflow"(int64_t a, int64_t b, int64_t *r) nogil
@@ -272,7 +273,7 @@ cdef class Call:
     cdef Arena arena
 
     def __cinit__(self, int kind, Frame frame, list args, int condition, int result, int collation, bytes opening=b"",
-                  bytes closing=b""):
+                  bytes closing=b"", *more):
         cdef int i
         self.kind, self.frame, self.condition, self.result, self.collation = kind, frame, condition, result, collation
         self.opening, self.closing = opening, closing
@@ -585,6 +586,79 @@ cdef class Call:
                     self.give(out, out.u.p, out.n)
         finally:
             free(room)
+        return 0
+
+
+cdef class UserCall(Call):
+    """A window function in Python: rows that enter the frame are stepped, rows that leave it are taken out by `inverse`. With
+    EXCLUDE each row has an instance of its own."""
+
+    cdef object user
+    cdef list slots
+
+    def __cinit__(self, int kind, Frame frame, list args, int condition, int result, int collation, bytes opening, bytes closing,
+                  user, list slots):
+        self.user, self.slots = user, slots
+
+    cdef bint enters(self, int64_t i) noexcept:
+        return self.condition < 0 or truth(&self.p.rows[i][self.condition]) == 1
+
+    cdef list arguments(self, int64_t i):
+        cdef int slot
+        found = []
+        for slot in self.slots:
+            found.append(to_python(&self.p.rows[i][slot]))
+        return found
+
+    cdef int give_value(self, object result, Value *out) except -1:
+        cdef Value v
+        keep = []
+        try:
+            from_python(result, &v, keep)
+        except Exception as error:
+            raise failed(error, "user-defined aggregate's 'value' method raised error", self.user.function) from error
+        self.arena.keep_value(&v, out)
+        return 0
+
+    cdef int run(self, Partition p, Arena arena) except -1:
+        cdef Frame f = self.frame
+        cdef int64_t i, j, taken = 0, dropped = 0
+        cdef int k, n
+        cdef Piece[3] pieces
+        cdef object instance = None
+        self.p, self.arena = p, arena
+        f.prepare(p)
+        for i in range(p.n):
+            p.rows[i][self.result].tag = T_NULL
+            if f.exclude != NOTHING:
+                instance = None
+                n = f.pieces(i, pieces)
+                for k in range(n):
+                    for j in range(pieces[k].start, pieces[k].end):
+                        if self.enters(j):
+                            if instance is None:
+                                instance = self.user.begin()
+                            self.user.step(instance, self.arguments(j))
+                if instance is not None:
+                    self.give_value(self.user.finalize(instance), &p.rows[i][self.result])
+                continue
+            f.move(i)
+            while dropped < f.low and dropped < taken:
+                if self.enters(dropped):
+                    self.user.inverse(instance, self.arguments(dropped))
+                dropped += 1
+            if dropped < f.low:
+                dropped = taken = f.low
+            while taken < f.high:
+                if self.enters(taken):
+                    if instance is None:
+                        instance = self.user.begin()
+                    self.user.step(instance, self.arguments(taken))
+                taken += 1
+            if instance is not None:
+                self.give_value(self.user.value(instance), &p.rows[i][self.result])
+        if f.exclude == NOTHING and instance is not None:
+            self.user.finalize(instance)
         return 0
 
 
