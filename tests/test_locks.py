@@ -75,7 +75,8 @@ def stopped_in_single_writes(name, space, out):
 
 def test_a_lock_timeout_names_the_space_that_is_written(shm, spawn):
     with memora.open(shm, timeout=0.2) as db:
-        db.kv("first"), db.kv("sessions")["n"] = None, 0
+        db.kv("first")
+        db.kv("sessions")["n"] = 0
         holder = spawn(stopped_in_single_writes, shm, "sessions")
         holder.wait_stopped()
         with pytest.raises(errors.LockTimeout, match=r"\(a put in kv 'sessions'\)"):
