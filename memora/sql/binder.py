@@ -376,6 +376,7 @@ class Binder:
         if node.distinct and len(args) != 1:
             raise OperationalError("DISTINCT aggregates must have exactly one argument")
         if user is not None:
+            self.made.add(bound.Agg)
             return bound.Agg(0, name, args, node.distinct, condition, args[0].collation or 0 if args else 0, user=user)
         args = self.joined(name, args)
         kind = AGGREGATES[name] if args else 0
@@ -432,6 +433,7 @@ class Binder:
         finally:
             scope.windows = windows
         if user is not None:
+            self.made.add(bound.WindowCall)
             return bound.WindowCall(0, name, args, condition, window, 0, user)
         args = self.joined(name, args)
         kind = own[0] if own is not None else AGGREGATES[name] if args else 0

@@ -150,7 +150,7 @@ class Planner:
         if q.group_by is not None or len(q.aggregates) != 1:
             return None
         a = q.aggregates[0]
-        if a.name not in ("min", "max") or a.condition is not None:
+        if a.name not in ("min", "max") or a.user is not None or a.condition is not None:
             return None
         if type(bound.resolve(a.args[0])) is not bound.Col or type(q.from_) is not Leaf:
             return None
