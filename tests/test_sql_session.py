@@ -4,6 +4,7 @@ import gc
 import pytest
 from memora.errors import IntegrityError, NotSupportedError, OperationalError, ProgrammingError, SerializationError
 from memora.engine.store import Store
+from memora.sql.callbacks import UserFunction
 from memora.sql.session import Session
 from sql_support import rows
 
@@ -232,11 +233,11 @@ def test_closed_session(session):
 
 
 def test_functions_of_python(session):
-    session.functions[("twice", 1)] = (lambda x: x * 2, True)
+    session.functions[("twice", 1)] = UserFunction("twice", "scalar", lambda x: x * 2, True)
     assert rows(session, "SELECT twice(21), twice('ab')") == [(42, "abab")]
 
     def fails(*args):
         raise ValueError("no")
-    session.functions[("fails", -1)] = (fails, False)
+    session.functions[("fails", -1)] = UserFunction("fails", "scalar", fails)
     with pytest.raises(OperationalError, match="user-defined function raised exception"):
         list(session.execute("SELECT fails(1, 2)"))

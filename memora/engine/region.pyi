@@ -11,6 +11,7 @@ FAILPOINTS: tuple[str, ...]
 
 class Region:
     after_commit: Callable[[int], object] | None
+    tree_name: Callable[[Region, int], str | None] | None
     flush: Callable[[], object] | None
     @staticmethod
     def create(

@@ -24,6 +24,8 @@ class Statement:
 
 class Running:
     changes: int
+    collations: Any
+    control: Any
     closed: bool
     functions: dict
     last_rowid: int

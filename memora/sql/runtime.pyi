@@ -5,6 +5,7 @@ from memora.engine.transaction import Transaction
 
 class Context:
     changes: int
+    control: Any
     last_rowid: int
     param_count: int
     others: list
