@@ -444,7 +444,7 @@ cdef class Tables:
                     start, end = starts[i], ends[i]
                     text = PyUnicode_Substring(sql, start, end)
                     if role == R_STRING:
-                        value = text[1:-1].replace("''", "'")
+                        value = text[1:end - start - 1].replace("''", "'")
                     elif "_" in text or "x" in text or "X" in text or end - start > 18:
                         return None
                     else:
