@@ -658,3 +658,35 @@ def test_stopped_client_between_begin_and_commit_delays_nobody(db, shm):
         child.tell()
         child.wait()
     assert db.kv("k")["b"] == 99
+
+
+@pytest.mark.parametrize("query", [
+    "SELECT count(*) FROM t x, t y, t z WHERE x.b || y.b || z.b = '-'",
+    "SELECT count(*) FROM t x JOIN t y ON x.b = y.b JOIN t z ON z.b = y.b JOIN t w ON w.b = z.b WHERE w.b || x.b = '-'",
+    "SELECT count(*) FROM k x, k y, k z WHERE x.value + y.value + z.value = -1",
+    "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c) SELECT count(*) FROM c, t",
+])
+def test_closing_ends_a_query_of_another_thread(shm, query):
+    """Statements let other threads in: one that closes the database takes the region away, and the query says so."""
+    db = memora.open(shm)
+    db.execute("CREATE TABLE t (a INTEGER PRIMARY KEY, b TEXT)")
+    with db.transaction() as tx:
+        for n in range(500):
+            tx.execute("INSERT INTO t VALUES (?, ?)", (n, f"x{n % 3}"))
+    db.execute("CREATE INDEX by_b ON t (b)")
+    db.kv("k").put_many([(n, n) for n in range(500)])
+    ended = []
+
+    def run():
+        try:
+            ended.append(db.execute(query).fetchone())
+        except errors.Error as error:
+            ended.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    time.sleep(0.1)
+    assert ended == []
+    db.close()
+    thread.join(60)
+    assert isinstance(ended[0], errors.ProgrammingError) and "closed" in str(ended[0])
