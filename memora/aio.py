@@ -19,7 +19,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
-import random
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
@@ -29,6 +28,7 @@ from memora.cache.cache import Cache
 from memora.changes import Changes, Commit
 from memora.durations import seconds
 from memora.engine.feed import Waiter
+from memora.engine.retries import TRIES, Retries
 from memora.ipc.queues import Job, Queue, Wait
 from memora.ipc.topics import Message, Subscription, Topic
 from memora.kv import KeySpace
@@ -483,20 +483,17 @@ class AsyncDatabase(_Spaces):
         """A read-only transaction."""
         return AsyncTx(self.sync.snapshot(), self._bell)
 
-    async def run(self, fn: Callable[[AsyncTx], Awaitable], tries: int = database.RUN_TRIES) -> Any:
-        """await fn(tx) in a transaction, committed, and again on a conflict, as Database.run; returns what fn returned."""
-        if tries < 1:
-            raise ValueError(f"tries must be at least 1, not {tries}")
-        for n in range(tries):
+    async def run(self, fn: Callable[[AsyncTx], Awaitable], tries: int = TRIES) -> Any:
+        """await fn(tx) in a transaction, committed, and again on a conflict or where it was overtaken, as Database.run; what fn returned."""
+        retries = Retries(tries)
+        while True:
             try:
-                async with self.transaction(immediate=n >= database.LOST_TRIES) as tx:
+                async with self.transaction(immediate=retries.immediate) as tx:
                     result = await fn(tx)
                 return result
-            except errors.SerializationError:
-                if n + 1 == tries:
-                    raise
-            if n + 1 < database.LOST_TRIES:
-                await asyncio.sleep(random.random() * min(0.05, 0.0002 * 2 ** min(n, 8)))
+            except (errors.SerializationError, errors.SnapshotTooOld) as error:
+                pause = retries.after(error)
+            await asyncio.sleep(pause)
 
     def changes(self, name: str | Iterable[str] | None = None, since: int | None = None, pickle: bool = False) -> AsyncChanges:
         """Follow what is committed, as Database.changes."""

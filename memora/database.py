@@ -7,7 +7,6 @@ another commit was faster; `transaction()` makes many of them one.
 from __future__ import annotations
 
 import os
-import random
 import re
 import threading
 import time
@@ -19,13 +18,13 @@ from memora.cache.cache import Cache
 from memora.changes import Changes
 from memora.durations import seconds, size
 from memora.engine import places
-from memora.engine.store import LOST_TRIES, Store
+from memora.engine.retries import TRIES, Retries
+from memora.engine.store import Store
 from memora.ipc.queues import Queue
 from memora.ipc.topics import Topic
 from memora.kv import KeySpace
 from memora.transaction import Rows, Tx
 
-RUN_TRIES = 1000
 IDLE_SESSIONS = 8
 OF_A_FILE = re.compile("db-[0-9a-f]+-[0-9a-f]+")        # what engine/files.pyx calls the region of a file
 NAMED = tuple(kind + ":" for kind in places.KINDS)
@@ -176,23 +175,23 @@ class Database:
         self._check()
         return Tx(self, isolation, read_only, immediate)
 
-    def run(self, fn: Callable[[Tx], Any], tries: int = RUN_TRIES) -> Any:
+    def run(self, fn: Callable[[Tx], Any], tries: int = TRIES) -> Any:
         """fn(tx) in a transaction, committed, and again on a conflict; returns what fn returned. After three conflicts it takes the ticket.
 
-        fn may run several times: what it does beside the transaction should bear that. SerializationError after `tries`.
+        Where writers overtook its snapshot (SnapshotTooOld), it runs once more, with the ticket: then nobody commits before it.
+
+        fn may run several times: what it does beside the transaction should bear that. SerializationError after `tries`; SnapshotTooOld when
+        it kept others waiting for half the timeout, lost the ticket, and was overtaken again.
         """
-        if tries < 1:
-            raise ValueError(f"tries must be at least 1, not {tries}")
-        for n in range(tries):
+        retries = Retries(tries)
+        while True:
             try:
-                with self.transaction(immediate=n >= LOST_TRIES) as tx:
+                with self.transaction(immediate=retries.immediate) as tx:
                     result = fn(tx)
                 return result
-            except errors.SerializationError:
-                if n + 1 == tries:
-                    raise
-            if n + 1 < LOST_TRIES:          # the ticket has its own queue
-                time.sleep(random.random() * min(0.05, 0.0002 * 2 ** min(n, 8)))
+            except (errors.SerializationError, errors.SnapshotTooOld) as error:
+                pause = retries.after(error)
+            time.sleep(pause)
 
     def snapshot(self) -> Tx:
         """A read-only transaction: one commit, held still. Never fails for a conflict."""

@@ -71,7 +71,7 @@ class LockTimeout(OperationalError):
 
 
 class SnapshotTooOld(OperationalError):
-    """The snapshot was revoked because it held too much for too long; begin again."""
+    """The snapshot was revoked because it held too much for too long; begin again (`db.run` does, once)."""
 
     sqlstate = "72000"
 

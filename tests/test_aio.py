@@ -1,5 +1,6 @@
 """Awaitable twins: the same answers, waits that cost nothing, cancellation that leaves everything good."""
 import asyncio
+import contextlib
 import functools
 import inspect
 import os
@@ -453,3 +454,26 @@ async def test_run_takes_the_ticket_after_three_conflicts(db, shm):
 
     await db.run(work)
     assert held == [False, False, False, True]
+
+
+@run
+async def test_run_begins_again_once_with_the_ticket_where_it_was_overtaken(db, shm):
+    async with aio.open(shm + "-small", max_bytes="4MB", ring_bytes="256KB", snapshot_bytes="64KB") as small, aio.open(shm + "-small", timeout=0.05) as other:
+        kv = other.kv("k")
+
+        async def overtake():
+            for n in range(40):
+                await kv.put_many([(i, b"%08d" % n + b"." * 500) for i in range(200)])
+        await overtake()
+        held = []
+
+        async def work(tx):
+            held.append(tx.ticket_held)
+            first = await tx.kv("k").get(0)
+            with contextlib.suppress(errors.LockTimeout):
+                await overtake()
+            assert await tx.kv("k").get(199) == first
+            await tx.kv("k").put("seen", first)
+        await small.run(work)
+        assert held == [False, True] and await kv.get("seen") == await kv.get(0)
+    memora.remove(shm + "-small")

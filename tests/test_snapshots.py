@@ -413,3 +413,90 @@ def test_in_sql_and_by_name(shm):
     for bad in ({"snapshot_bytes": "much"}, {"snapshot_age": "-1s"}, {"snapshot_bytes": 0}):
         with pytest.raises(ValueError):
             memora.open(shm, **bad)
+
+
+# ---------------------------------------------------------------------------------------------- run again
+
+SMALL = {"max_bytes": "4MB", "ring_bytes": "256KB", "snapshot_bytes": "64KB"}
+
+
+def overtake(kv):
+    """Write until the budget takes the oldest snapshot; LockTimeout where somebody's ticket keeps that from happening."""
+    for n in range(40):
+        kv.put_many((i, b"%08d" % n + b"." * 500) for i in range(KEYS))
+
+
+def overtaken_at_first(db, kv, held):
+    """work(tx) for db.run: overtaken whenever others can commit while it reads."""
+    def work(tx):
+        mine = tx.kv("k")
+        held.append(tx.ticket_held)
+        first = mine[0]
+        try:
+            overtake(kv)
+        except errors.LockTimeout as e:
+            assert "this very thread" in str(e) or "ticket" in str(e), e
+        assert mine[KEYS - 1] == first
+        mine["seen"] = first
+        return first
+    return work
+
+
+def test_run_begins_again_once_with_the_ticket_where_it_was_overtaken(shm):
+    with memora.open(shm, **SMALL) as db, memora.open(shm, timeout=0.05) as other:
+        kv = other.kv("k")
+        overtake(kv)
+        held = []
+        assert db.run(overtaken_at_first(db, kv, held)) == kv["seen"] == b"%08d" % 39 + b"." * 500
+        assert held == [False, True] and db.locks() == [] and db.stats()["snapshots_revoked"] == 1
+
+
+def test_run_with_one_try_tells_that_it_was_overtaken(shm):
+    with memora.open(shm, **SMALL) as db:
+        kv = db.kv("k")
+        overtake(kv)
+        held = []
+        with pytest.raises(memora.SnapshotTooOld):
+            db.run(overtaken_at_first(db, kv, held), tries=1)
+        assert held == [False]
+
+
+def test_who_lost_the_ticket_and_is_overtaken_again_is_told(shm):
+    with memora.open(shm, **SMALL, timeout=0.1) as db, memora.open(shm, timeout=60) as other:
+        kv = other.kv("k")
+        overtake(kv)
+        held = []
+
+        def work(tx):
+            held.append(tx.ticket_held)
+            tx.kv("k")["mine"] = tx.kv("k")[0]
+            overtake(kv)                    # waits for the deadline, half of 0.1 s, and then nobody is in its way
+            return tx.kv("k")[1]
+        with pytest.raises(memora.SnapshotTooOld):
+            db.run(work)
+        assert held == [False, True] and "mine" not in kv and db.locks() == []
+
+
+def test_a_statement_that_was_overtaken_runs_again(shm):
+    """Its own transaction reads with a function that lets others write in between."""
+    with memora.open(shm, **SMALL) as db, memora.open(shm, timeout=0.05) as other:
+        kv = other.kv("k")
+        overtake(kv)
+        calls = []
+
+        def meanwhile(value):
+            if value == KEYS - 1:
+                try:
+                    overtake(kv)
+                    calls.append("overtaken")
+                except errors.LockTimeout:
+                    calls.append("kept out")
+            return value
+        connection = db.connect(isolation_level=None)
+        connection.create_function("meanwhile", 1, meanwhile)
+        connection.execute("CREATE TABLE t (a INTEGER PRIMARY KEY)")
+        connection.executemany("INSERT INTO t VALUES (?)", [(i,) for i in range(KEYS)])
+        connection.execute("UPDATE t SET a = a + 1000 WHERE meanwhile(a) >= 0")
+        assert calls == ["overtaken", "kept out"]
+        assert connection.execute("SELECT min(a), max(a), count(*) FROM t").fetchone() == (1000, 1000 + KEYS - 1, KEYS)
+        connection.close()

@@ -1,17 +1,14 @@
 """The store: the one class of the engine that the layers above call. One open region, its transactions, its life."""
 import contextlib
 import os
-import random
 import time
 
 from memora import errors
 from memora.engine import catalog, places, turns
 from memora.engine.check import check as check_region
 from memora.engine.region import Region
+from memora.engine.retries import TRIES, Retries
 from memora.engine.transaction import Transaction
-
-LOST_TRIES = 3              # conflicts after which a transaction that runs again takes the ticket
-
 
 OVERTAKEN = 1000
 
@@ -109,28 +106,22 @@ class Store:
             raise errors.OperationalError(f"region {self.region.name!r} is attached read-only and its slots file cannot be written: "
                                           "there are single statements only, no transactions and snapshots")
 
-    def run(self, work, tries: int = 1000):
-        """work(transaction), committed; run again on a conflict, with jittered backoff, the fourth time with the ticket.
-
-        Returns what work returned.
-        """
-        for n in range(tries):
-            txn = self.begin(immediate=n >= LOST_TRIES)
+    def run(self, work, tries: int = TRIES):
+        """work(transaction), committed, and what it returned; again as Retries says after a conflict, or where its snapshot was overtaken."""
+        if self.region.unregistered:
+            return self.reading(work)
+        retries = Retries(tries)
+        while True:
+            txn = self.begin(immediate=retries.immediate)
             try:
                 result = work(txn)
                 txn.commit()
                 return result
-            except errors.SerializationError:
-                if n + 1 == tries:
-                    raise
-            except errors.SnapshotTooOld:
-                if not self.region.unregistered or n + 1 == tries:
-                    raise
-                continue
+            except (errors.SerializationError, errors.SnapshotTooOld) as error:
+                txn.rollback()
+                time.sleep(retries.after(error))
             finally:
                 txn.rollback()
-            if n + 1 < LOST_TRIES:
-                time.sleep(random.random() * min(0.05, 0.0002 * 2 ** min(n, 8)))
 
     def schema_version(self, txn: Transaction) -> int:
         """Changes with every committed change of the catalog; the same number means the same catalog. Who asks rests on it."""

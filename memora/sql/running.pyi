@@ -6,9 +6,6 @@ from memora.sql.program import Result
 
 CACHE_SIZE: int
 SHOWN: int
-RETRIES: int
-FIRST_PAUSE_S: float
-LONGEST_PAUSE_S: float
 
 class Statement:
     columns: tuple[str, ...] | None

@@ -11,12 +11,11 @@ CACHE   text, or its shape (parsing.pyx), -> Statement (syntax tree) -> programs
 OPEN    results of a transaction that are still being read: address -> weak reference. They are taken into memory before the
         transaction changes or ends.
 """
-import random
 import time
 import weakref
 
 from memora.engine.region cimport Region
-from memora.engine.store import LOST_TRIES
+from memora.engine.retries import Retries
 from memora.engine.transaction cimport Transaction
 from memora.sql.parsing cimport Tables
 from memora.sql.program cimport Program, Result, WriteProgram
@@ -30,8 +29,6 @@ from .writer import FailConflict, RollbackConflict
 
 CACHE_SIZE = 256
 SHOWN = 199                     # characters of a statement that memora_processes shows
-RETRIES = 100
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.00005, 0.02
 
 
 cdef class Statement:
@@ -248,16 +245,16 @@ cdef class Running:
 
         work: None for the statement itself, an INSERT, UPDATE or DELETE, with these values."""
         cdef Transaction transaction
+        retries = None
         self.control.begin()
         if self.region.m.read_only if self.region is not None else self.store.read_only:
             raise OperationalError("attempt to write a readonly database")
         if self._transaction is not None:
             self._transaction.say(statement.what)
             return self.guarded(statement, work, values)
-        pause = FIRST_PAUSE_S
-        for attempt in range(RETRIES):
-            if attempt or self.region is None:
-                transaction = self.store.begin(immediate=attempt >= LOST_TRIES)
+        while True:
+            if retries is not None or self.region is None:
+                transaction = self.store.begin(immediate=retries is not None and retries.immediate)
             else:
                 transaction = Transaction(self.region, timeout_s=self.store.timeout_s)
             transaction.say(statement.what)
@@ -266,10 +263,10 @@ cdef class Running:
                 result = self.worked(statement, transaction, work, values)
                 self._finish(transaction)
                 return result
-            except SerializationError:
+            except (SerializationError, SnapshotTooOld) as error:
                 self._abandon(transaction)
-                if attempt == RETRIES - 1:
-                    raise
+                retries = retries or Retries()
+                pause = retries.after(error)
             except FailConflict as error:
                 self._finish(transaction)
                 raise IntegrityError(*error.args) from None
@@ -280,9 +277,7 @@ cdef class Running:
                 raise
             finally:
                 self._writing = False
-            if attempt + 1 < LOST_TRIES:
-                time.sleep(pause * (0.5 + random.random()))
-            pause = min(pause * 2, LONGEST_PAUSE_S)
+            time.sleep(pause)
 
     cpdef _finish(self, Transaction transaction):
         """Commits; the further databases after the main one, which alone can fail when it was written."""
