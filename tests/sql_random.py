@@ -21,10 +21,11 @@ PATHS = ["$", "$.a", "$.b[1]", "$.b[#-1]", "$.c.d", "$[0]", "$[1][1]", "$.a.a", 
 
 
 class Generator:
-    """tables: name -> columns, as `schema` made them; written: those of them that are not generated; without_rowid: names."""
+    """tables: name -> columns, as `schema` made them; written: those of them that are not generated; without_rowid: names;
+    said: table -> [("expression" or "condition", text)] of its indexes."""
 
     def __init__(self, random):
-        self.random, self.tables, self.written, self.without_rowid = random, {}, {}, set()
+        self.random, self.tables, self.written, self.without_rowid, self.said = random, {}, {}, set(), {}
 
     def value(self):
         return self.random.choice(VALUES)
@@ -70,7 +71,50 @@ class Generator:
                           for c in r.sample(indexed, r.randint(1, len(indexed)))]
                 unique = "UNIQUE " if r.random() < 0.15 else ""
                 made.append(f"CREATE {unique}INDEX i{t}_{k} ON {name}({', '.join(chosen)})")
+            for k in range(r.choice([0, 0, 1, 2])):
+                made.append(self.special_index(f"p{t}_{k}", name, indexed))
         return made
+
+    def special_index(self, index, table, columns):
+        """CREATE INDEX over an expression, or with a condition, or both; what it says is remembered, so that queries say it, too."""
+        r, scope = self.random, [(table, columns)]
+
+        def plain(depth):
+            while " FROM " in (text := self.expr(scope, depth)) or f"{table}." not in text:     # no nested query, no constant
+                pass
+            return text.replace(f"{table}.", "")
+        key, where = r.choice(columns), ""
+        if r.random() < 0.5:
+            key = plain(2)
+            self.said.setdefault(table, []).append(("expression", key))
+        if r.random() < 0.6:
+            condition = r.choice([f"{r.choice(columns)} IS NOT NULL", f"{r.choice(columns)} {r.choice(['>', '=', '<>'])} {self.value()}", plain(1)])
+            self.said.setdefault(table, []).append(("condition", condition))
+            where = f" WHERE {condition}"
+        more = f", {r.choice(columns)}" if r.random() < 0.3 else ""
+        return f"CREATE INDEX {index} ON {table}(({key}){r.choice(['', ' DESC', ' COLLATE NOCASE'])}{more}){where}"
+
+    def repeated(self, scope):
+        """A condition with what an index of one of the tables says, or None."""
+        r, (alias, columns) = self.random, self.random.choice(scope)
+        said = [one for table, found in self.said.items() if self.tables[table] == columns for one in found]
+        if not said:
+            return None
+        kind, text = r.choice(said)
+        text = re.sub(r"\b([cg]\d*)\b(?![('])", rf"{alias}.\1", text) if "'c" not in text and "'g" not in text else text
+        if kind == "condition":
+            return f"({text})"
+        return self.compared(f"({text})")
+
+    def compared(self, text):
+        """An expression compared with values."""
+        r = self.random
+        k = r.random()
+        if k < 0.2:
+            return f"{text} IN ({self.value()}, {self.value()})"
+        if k < 0.4:
+            return f"{text} BETWEEN {self.value()} AND {self.value()}"
+        return f"{text} {r.choice(['=', '=', '<', '>=', 'IS'])} {self.value()}"
 
     def column(self, scope):
         alias, columns = self.random.choice(scope)
@@ -161,6 +205,8 @@ class Generator:
 
     def condition(self, scope):
         r = self.random
+        if r.random() < 0.2 and (said := self.repeated(scope)):
+            return said
         k = r.random()
         if k < 0.6:
             other = self.value() if r.random() < 0.8 else self.column(scope)

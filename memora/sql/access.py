@@ -8,18 +8,22 @@ from __future__ import annotations
 
 import math
 
+from ..errors import OperationalError
 from . import bound, plan
 from .bound import Rel, RelColumn
+from .indexforms import FIRST_EXPRESSION, bare, implied
 
 TABLE_ROWS = 1000000.0
 LOOKUP_COST = 3.0           # of fetching a row by its rowid from an index entry, in rows of a scan
 SEEK_COST = 4.0
 SUBQUERY_VALUES = 25.0
+SAME = object()             # of an index that has columns only, and no condition
 FLIPPED = {"=": "=", "IS": "IS", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
 
 
 class Term:
-    """column op expr, taken from `condition`; expr is a list or a query for IN. needs: the relations that expr reads."""
+    """column op expr, taken from `condition`; expr is a list or a query for IN. needs: the relations that expr reads. condition is None where
+    the term says only a part of it."""
 
     __slots__ = ("column", "op", "expr", "affinity", "collation", "condition", "needs")
 
@@ -39,16 +43,21 @@ class Path:
 
 
 def column_of(e, rel):
-    """The column of `rel` that an expression is, perhaps with a collation, or None."""
-    e = bound.resolve(e)
-    if type(e) is bound.Collated:
-        e = bound.resolve(e.operand)
+    """The column of `rel` that an expression is, perhaps with a collation, or None. An indexed expression is one, too."""
+    e = bare(e)
     if type(e) is bound.Col and e.rel is rel:
         table = rel.table
         if table is not None and e.index == table.rowid_column:
             return -1
         return e.index
-    return None
+    return rel.numbers.get(e.key()) if rel.numbers else None
+
+
+def column_affinity(rel, column):
+    """The affinity that the values of a column, or of an indexed expression, have."""
+    if column <= FIRST_EXPRESSION:
+        return rel.expressions[FIRST_EXPRESSION - column].affinity or 0
+    return rel.table.columns[column].affinity if column >= 0 else 3
 
 
 def terms_of(rel, conditions):
@@ -66,8 +75,16 @@ def terms_of(rel, conditions):
                         found.append(Term(column, op, other, condition.convert, condition.collate, condition, needs))
         elif kind is bound.IsNull and not condition.negated:
             column = column_of(condition.operand, rel)
-            if column is not None and column >= 0:
+            if column is not None and column != -1:
                 found.append(Term(column, "IS", bound.Const(None), 0, None, condition, set()))
+        elif kind is bound.Let and rel.numbers and type(condition.body) is bound.And:
+            # expression BETWEEN low AND high
+            column = column_of(condition.first, rel)
+            if column is not None:
+                for part in condition.body.terms:
+                    needs = bound.deps(part.right) if type(part) is bound.Cmp and part.left is condition.held else (rel,)
+                    if rel not in needs:
+                        found.append(Term(column, part.op, part.right, part.convert, part.collate, None, needs))
         elif kind is bound.InList:
             column = column_of(condition.operand, rel)
             if column is not None:
@@ -119,7 +136,7 @@ def paths(rel, terms, conditions):
                               order=[(-1, False, 0)], unique=True))
             found.extend(rowid_paths(rel, terms))
         else:
-            found.append(index_path(rel, table.primary_key, terms, False))
+            found.append(index_path(rel, table.primary_key, terms, False, table.primary_key.columns))
             found.append(Path(TABLE_ROWS * 1.01, TABLE_ROWS,
                               lambda reverse=False: plan.IndexScan(rel, table.primary_key, reverse=reverse),
                               order=list(zip(table.primary_key.columns, table.primary_key.descending,
@@ -133,23 +150,20 @@ def paths(rel, terms, conditions):
     for index in table.indexes:
         if rel.index_hint is not None and index is not rel.index_hint:
             continue
-        if index.where is not None and not implied(index, rel, conditions):
+        form = rel.forms.get(index, SAME) if rel.forms else SAME
+        if form is None or form is not SAME and form.where and not implied(form.where, conditions):
             continue
         positions, _ = plan.index_positions(table, index)
         covering = table.has_rowid and all(
             i < 0 or i == table.rowid_column or positions[i] >= 0 for i in used)
-        path = index_path(rel, index, terms, covering)
+        path = index_path(rel, index, terms, covering, index.columns if form is SAME else form.columns)
         if covering and not path.used and (rel.changed or len(index.columns) >= len(table.columns)):
             # not shorter than the table; and rows to be changed are taken in the table's own order
             path.cost = TABLE_ROWS * 1.1
         found.append(path)
+    if not found:
+        raise OperationalError("no query solution")        # INDEXED BY a partial index whose condition the query does not imply
     return found
-
-
-def implied(index, rel, conditions):
-    """Whether the query asks for everything that a partial index asks for."""
-    wanted = getattr(index, "_bound_where", None)
-    return wanted is not None and False
 
 
 def in_list(term, column_affinity, collation, descending, make):
@@ -187,17 +201,15 @@ def rowid_paths(rel, terms):
                    [t.condition for t in (low, high) if t], order=[(-1, False, 0)], unique=True)
 
 
-def index_path(rel, index, terms, covering):
-    """The best use of one index."""
+def index_path(rel, index, terms, covering, columns):
+    """The best use of one index; columns: as the terms number them."""
     table = rel.table
     equal, used, fixed, lists = [], [], [], []
     rows = TABLE_ROWS
     loops = 1.0
     low = high = None
-    for n, column in enumerate(index.columns):
-        if not isinstance(column, int):
-            break
-        affinity = table.columns[column].affinity if column >= 0 else 3
+    for n, column in enumerate(columns):
+        affinity = column_affinity(rel, column)
         mine = [t for t in terms if t.column == column and affinity_fits(t.affinity, affinity)
                 and (t.collation is None or t.collation == index.collations[n])]
         term = next((t for t in mine if t.op in ("=", "IS")), None)
@@ -234,12 +246,10 @@ def index_path(rel, index, terms, covering):
         cost = SEEK_COST * loops + rows * per_row
     order = []
     if not lists:
-        columns = list(index.columns) + ([-1] if table.has_rowid and not index.unique else [])
+        columns = list(columns) + ([-1] if table.has_rowid and not index.unique else [])
         downs = list(index.descending) + [False]
         collations = list(index.collations) + [0]
         for n in range(len(equal), len(columns)):
-            if not isinstance(columns[n], int):
-                break
             column = -1 if columns[n] == table.rowid_column else columns[n]
             order.append((column, downs[n], collations[n]))
 
@@ -264,7 +274,7 @@ def index_path(rel, index, terms, covering):
                            lambda value: nested(places[1:], {**values, n: value}))
         return nested(lists, {})
 
-    return Path(cost, rows, make, used, order, fixed, unique)
+    return Path(cost, rows, make, [condition for condition in used if condition is not None], order, fixed, unique)
 
 
 def order_direction(path, rel, order):
@@ -282,7 +292,7 @@ def order_direction(path, rel, order):
         if at >= len(path.order) or o.nulls:
             return 0
         have, descending, collation = path.order[at]
-        if have != column or (column >= 0 and collation != o.collation):
+        if have != column or (column != -1 and collation != o.collation):
             return 0
         wanted = 1 if descending == o.descending else -1
         if direction and wanted != direction:

@@ -93,7 +93,8 @@ class Col(Bound):
     def key(self):
         if self.replaced is not None:
             return self.replaced.key()
-        return ("Col", id(self.rel), self.index)
+        table = self.rel.table
+        return ("Col", id(self.rel), -1 if table is not None and self.index == table.rowid_column else self.index)
 
 
 class Held(Bound):
@@ -390,10 +391,10 @@ class RelColumn:
 class Rel:
     """Something in FROM. kind: "table" (table), "query" (query), "python" (rows), "rows" (kept by an operator), "recursive"
     (feedback of a common table). args: what a table-valued function ("python") is called with; changed: the target of UPDATE or
-    DELETE."""
+    DELETE; forms, expressions, numbers: of its partial and expression indexes, see indexforms.py."""
 
     __slots__ = ("kind", "name", "alias", "columns", "refs", "table", "query", "rows", "args", "index_hint", "not_indexed",
-                 "shared", "changed", "found", "alone")
+                 "shared", "changed", "found", "alone", "forms", "expressions", "numbers")
 
     def __init__(self, kind, name, alias, columns):
         self.found = (None, None)
@@ -402,6 +403,8 @@ class Rel:
         self.table = self.query = self.rows = self.index_hint = self.shared = None
         self.not_indexed = self.changed = False
         self.args = ()
+        self.forms = self.numbers = None
+        self.expressions = []
 
     def places(self):
         """The numbers of the columns of each name, names folded."""

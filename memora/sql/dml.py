@@ -8,6 +8,7 @@ from .bound import JoinNode, Leaf, Rel
 from .catalog import SCHEMA_NAMES, Table, View, fold
 from .compile import Compiler
 from .delta import TERMS, Count
+from .indexforms import bare
 from .planner import Planner
 from .program import WriteProgram
 from .queries import QueryBinder
@@ -178,7 +179,7 @@ def make_upsert(binder, c, node, table, rel, writer):
 def one_upsert(binder, c, clause, table, rel, writer, last):
     targets = None
     if clause.target:
-        targets = [upsert_target(table, clause)]
+        targets = [upsert_target(binder, table, clause)]
     elif not last:
         raise OperationalError("only the last ON CONFLICT clause may omit its target")
     if clause.assignments is None:
@@ -195,21 +196,28 @@ def one_upsert(binder, c, clause, table, rel, writer, last):
     return Upsert(targets, columns, exprs, where, source, len(table.columns)), targets
 
 
-def upsert_target(table, clause):
-    """The position in table.indexes of the key that ON CONFLICT (...) names; -1 is the row's own key."""
-    names = []
-    for item in clause.target:
-        expr = item.expr
-        place = table.find(expr.name) if isinstance(expr, ast.Column) else None
-        if place is None:
-            raise OperationalError("ON CONFLICT clause does not match any PRIMARY KEY or UNIQUE constraint")
-        names.append(table.rowid_column if place == -1 and table.rowid_column >= 0 else place)
-    if table.has_rowid and names in ([table.rowid_column], [-1]):
+def upsert_target(binder, table, clause):
+    """The position in table.indexes of the key that ON CONFLICT (...) names; -1 is the row's own key.
+
+    Columns and expressions count, their order and collations do not; a partial index also wants its own condition behind the target."""
+    rel = QueryBinder.own_rel(table)
+    scope = Scope()
+    scope.rels.append(rel)
+
+    def key(node):
+        return bare(binder.expr(node, scope)).key()
+
+    def keys(index):
+        return {bound.Col(rel, column).key() if isinstance(column, int) else key(column) for column in index.columns}
+    wanted = {key(item.expr) for item in clause.target}
+    if table.has_rowid and wanted == {bound.Col(rel, -1).key()}:
         return -1
-    if not table.has_rowid and set(names) == set(table.primary_key.columns):
+    if not table.has_rowid and wanted == keys(table.primary_key):
         return -1
+    where = None if clause.target_where is None else binder.expr(clause.target_where, scope).key()
     for i, index in enumerate(table.indexes):
-        if index.unique and set(index.columns) == set(names) and len(index.columns) == len(names):
+        if index.unique and len(index.columns) == len(clause.target) and keys(index) == wanted and (
+                index.where is None or binder.expr(index.where, scope).key() == where):
             return i
     raise OperationalError("ON CONFLICT clause does not match any PRIMARY KEY or UNIQUE constraint")
 

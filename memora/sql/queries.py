@@ -12,6 +12,7 @@ from .binder import Binder, Scope
 from .bound import JoinNode, Leaf, Rel, RelColumn, comparison_collation
 from .catalog import SCHEMA_COLUMNS, SCHEMA_NAMES, Table, View, fold
 from .grouping import Grouping, Windowing
+from .indexforms import give_forms, has_constants, is_special
 
 MAX_COLUMNS = 2000
 MAX_TABLES = 64
@@ -482,8 +483,8 @@ class QueryBinder(Binder):
         rel.table = table
         return rel
 
-    @staticmethod
-    def table_rel(table, node):
+    def table_rel(self, table, node):
+        """A relation of a table in a query."""
         rel = QueryBinder.own_rel(table)
         rel.alias = node.alias
         if node.not_indexed:
@@ -495,7 +496,24 @@ class QueryBinder(Binder):
                     break
             else:
                 raise OperationalError(f"no such index: {node.indexed_by}")
+        if any(map(is_special, table.indexes)):
+            self.bind_forms(rel)
         return rel
+
+    def bind_forms(self, rel):
+        """Binds the expressions and conditions of a table's indexes to the relation."""
+        scope, binder = Scope(), QueryBinder(self.environment)
+        scope.rels.append(rel)
+
+        def bind(node):
+            try:
+                return binder.expr(node, scope)
+            except OperationalError:
+                # it was bound when the index was made: with a function of Python that this session does not have
+                return None
+        give_forms(rel, bind)
+        if has_constants(rel):
+            self.environment.literals_matter = True
 
     def view(self, view, node, query):
         statement = view.statement

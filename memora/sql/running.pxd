@@ -20,6 +20,7 @@ cdef class Statement:
     cdef public list programs
     cdef public tuple columns, decltypes
     cdef readonly object description
+    cdef public bint literal           # its literals decide on the plan: they stay in the text
     cdef int how
     cdef Py_ssize_t count              # parameters
     cdef bint used                     # since it was last looked at for being dropped
@@ -35,6 +36,7 @@ cdef class Running:
     cdef public Transaction _transaction
     cdef public dict _cache, _open
     cdef public object _schema, _version, _last_commit
+    cdef str unlifted                  # the text, where `lifted` is not None
     cdef tuple lifted                  # the values of the literals of the text that cached() or known() found under its shape
     cdef Statement cached(self, sql, params)
     cdef Statement known(self, sql, params)

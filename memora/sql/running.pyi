@@ -12,6 +12,7 @@ class Statement:
     decltypes: tuple[str | None, ...] | None
     description: tuple | None
     kind: str
+    literal: bool
     node: Any
     params: tuple
     programs: list

@@ -108,7 +108,9 @@ cdef class Running:
                         return None
                     if statement is None or statement.count != len(<tuple>shape[1]):
                         return None
-                self.lifted = shape[1]
+                if statement.literal:
+                    return self._parse(sql)
+                self.lifted, self.unlifted = shape[1], sql
         if statement is not None:
             statement.used = True
         return statement
@@ -213,8 +215,11 @@ cdef class Running:
         for program in statement.programs:
             if not program.busy:
                 return program
-        program, statement.columns, statement.decltypes = self._compile(statement.node, schema)
+        program, statement.columns, statement.decltypes = self._compile(statement, schema)
         statement.description = tuple([(name, None, None, None, None, None, None) for name in statement.columns])
+        if statement.literal and self.lifted is not None:
+            # it was parsed without its literals before this was known; the program for these ones serves once, without parameters
+            return self._compile(Statement(parse(self.unlifted)), schema)[0]
         if len(statement.programs) < 8:
             statement.programs.append(program)
         return program
@@ -340,6 +345,8 @@ cdef class Running:
         if not statement.programs:
             statement.programs.append(self._compile_change(statement, schema))
         program = statement.programs[0]
+        if statement.literal and self.lifted is not None:
+            program = self._compile_change(Statement(parse(self.unlifted)), schema)
         if self.parts.parts:
             self.parts.writes(program.database)
         return program

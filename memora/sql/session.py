@@ -23,12 +23,13 @@ from .runtime import Context
 
 
 class Environment:
-    """What binding a statement may look up."""
+    """What binding a statement may look up. literals_matter: set where the plan could be another one for other constants."""
 
-    __slots__ = ("schema", "functions", "virtual", "session", "file")
+    __slots__ = ("schema", "functions", "virtual", "session", "file", "literals_matter")
 
     def __init__(self, schema, functions, virtual, session):
         self.schema, self.functions, self.virtual, self.session = schema, functions, virtual, session
+        self.literals_matter = False
         self.file = getattr(session.store, "path", None)
 
     def collation(self, name):
@@ -91,11 +92,17 @@ class Session(Running):
 
     # -- programs
 
-    def _compile(self, node, schema):
-        return compile_select(Environment(schema, self.functions, self.virtual, self), node)
+    def _compile(self, statement, schema):
+        environment = Environment(schema, self.functions, self.virtual, self)
+        made = compile_select(environment, statement.node)
+        statement.literal = environment.literals_matter
+        return made
 
     def _compile_change(self, statement, schema):
-        return getattr(dml, statement.kind)(Environment(schema, self.functions, self.virtual, self), statement.node)
+        environment = Environment(schema, self.functions, self.virtual, self)
+        made = getattr(dml, statement.kind)(environment, statement.node)
+        statement.literal = environment.literals_matter
+        return made
 
     def _current_schema(self, transaction):
         main = self._main_schema(transaction)
