@@ -6,6 +6,12 @@ from memora.engine.overlay cimport Node
 from memora.engine.transaction cimport Transaction
 
 
+cdef struct Cell:               # an entry of a leaf whose key has eight bytes
+    uint64_t key                # as the number that sorts like it
+    const uint8_t *val
+    uint32_t vn
+
+
 @cython.final
 cdef class Cursor:
     cdef const uint8_t *kp
@@ -69,4 +75,5 @@ cdef class Cursor:
     cdef int c_first(self) except -1
     cdef int c_last(self) except -1
     cdef int c_next(self) except -1
+    cdef int c_cells(self, Cell *out, int most) except -1
     cdef int c_prev(self) except -1

@@ -17,7 +17,7 @@ from memora.engine.frames cimport Look, page_at, page_bytes, still_there
 from memora.engine.hashindex cimport hash_bucket, hash_chained
 from memora.engine.layout cimport *
 from memora.engine.overlay cimport Node, overlay_below, overlay_ceil, overlay_find, overlay_top
-from memora.engine.page cimport Entry, child_at, entry_at, search, search_any, plain_at, value_at
+from memora.engine.page cimport Entry, child_at, entry_at, search, search_any, plain_at, slots, value_at
 from memora.engine.readset cimport (SEEN_FROM_FENCE, SEEN_FROM_KEY, SEEN_TO_FENCE, SEEN_TO_KEY, Seen, read_bound, read_leaf,
                                     read_range)
 from memora.engine.status cimport error
@@ -26,6 +26,9 @@ from memora.engine.transaction cimport Transaction, looked_at
 from memora.engine.tree cimport TreeRef, tree_find
 
 from memora import errors
+
+cdef extern from *:
+    uint64_t swapped "__builtin_bswap64"(uint64_t u) nogil
 
 cdef enum:
     TRIES = 100000
@@ -565,6 +568,60 @@ cdef class Cursor:
             self.vp, self.vn, self.expiry = e.val, e.vn, 0
             return 1
         return self.move(1)
+
+    cdef int c_cells(self, Cell *out, int most) except -1:
+        """Go on over entries with keys of eight bytes, as far as plain cells of the same copy follow with nothing of the overlay ahead: how many,
+        at most `most`. The cursor stands on the last of them."""
+        cdef Transaction t = self.transaction
+        cdef const mm_frame *p = <const mm_frame *>self.page
+        cdef const uint8_t *bytes = self.page
+        cdef uint64_t head = 0, s, u
+        cdef uint32_t off, kl, n, vi, vn, prefix = mm_ld16(&p.prefix)
+        cdef int32_t at = self.at + 1, end = <int32_t>p.count
+        cdef int found = 0
+        if self.direction != 1 or self.node != NULL or not self.base or self.from_node or self.hashed or self.writes != t.writes or prefix > 8:
+            return 0
+        t.check()
+        if self.bounded and self.edge < end:
+            end = self.edge
+        if end > MM_MAX_SLOTS:
+            end = MM_MAX_SLOTS
+        if end > at + most:
+            end = at + most
+        for n in range(prefix):
+            head |= <uint64_t>bytes[MM_UNIT - prefix + n] << (56 - 8 * n)
+        while at < end:
+            s = mm_ld64r(&slots(p)[at])
+            off = <uint32_t>(s >> 32) & 0xffff
+            kl = <uint32_t>(s >> 48)
+            n = kl & MM_SLOT_KLEN
+            if kl & MM_SLOT_LONG or off < MM_HEAD or off > MM_UNIT - 2 or prefix + n != 8:
+                break
+            vi = mm_ld16(bytes + off)
+            vn = vi & MM_V_LEN
+            if vi & (MM_V_EXT | MM_V_EXPIRY) or off + 2 + n + vn > MM_UNIT:
+                break
+            u = 0
+            if n:
+                memcpy(&u, bytes + off + n - 6, 8)          # its last n bytes are the key's
+                u = swapped(u)
+                if n < 8:
+                    u &= (<uint64_t>1 << (8 * n)) - 1
+            out[found].key = head | u
+            out[found].val = bytes + off + 2 + n
+            out[found].vn = vn
+            found += 1
+            at += 1
+            self.ask()
+        if found:
+            self.at = at - 1
+            if not t.read_only:
+                t.reads.seen[self.seen].high = self.at
+            u = swapped(out[found - 1].key)
+            memcpy(self.keybuf, &u, 8)
+            self.kp, self.kn, self.base_kn = self.keybuf, 8, 8
+            self.vp, self.vn, self.expiry = out[found - 1].val, out[found - 1].vn, 0
+        return found
 
     cdef int c_prev(self) except -1:
         return self.move(-1)

@@ -25,7 +25,7 @@ from memora.engine.btree cimport Path, drop_leaf, keep_key, lack, retire_value, 
 from memora.engine.extents cimport retire_extent
 from memora.engine.frames cimport Look, current, dirty, expect_leaf, free_page, new_page, page_at, still_there
 from memora.engine.layout cimport *
-from memora.engine.page cimport Entry, add_entry, clear_page, compare, drop_entry, entry_at, entry_bytes, used_bytes, value_at
+from memora.engine.page cimport Entry, add_entry, clear_page, compare, drop_entry, entry_at, entry_bytes, slots, used_bytes, value_at
 from memora.engine.sync cimport *
 
 cdef enum:
@@ -109,10 +109,6 @@ cdef inline uint32_t digit(uint32_t b, uint32_t level) noexcept nogil:
 cdef inline uint32_t *numbers(const mm_frame *p) noexcept nogil:
     """The page numbers in a directory page."""
     return <uint32_t *>(<const uint8_t *>p + MM_HEAD)
-
-
-cdef inline const mm_slotent *slots(const mm_frame *p) noexcept nogil:
-    return <const mm_slotent *>(<const uint8_t *>p + MM_HEAD)
 
 
 cdef inline uint32_t probe(mm_map *m, const mm_frame *p, uint32_t h, const uint8_t *k, size_t kn, int *found) noexcept nogil:

@@ -1,5 +1,5 @@
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
-from memora.engine.layout cimport mm_map, mm_frame, mm_slotent
+from memora.engine.layout cimport MM_HEAD, mm_map, mm_frame, mm_slotent
 
 cdef enum:
     PREFIX_WORTH = 3        # bytes that an open prefix must gain over another one
@@ -32,3 +32,6 @@ cdef int is_newest(const mm_frame *p, uint32_t i) noexcept nogil
 cdef void drop_entry(mm_frame *p, uint32_t i) noexcept nogil
 cdef void clear_page(mm_frame *p, uint8_t kind, uint8_t level, const uint8_t *prefix, uint32_t n) noexcept nogil
 cdef uint32_t cell_bytes(const mm_frame *p, uint32_t i) noexcept nogil
+
+cdef inline const mm_slotent *slots(const mm_frame *p) noexcept nogil:
+    return <const mm_slotent *>(<const uint8_t *>p + MM_HEAD)

@@ -20,10 +20,6 @@ from memora.engine.layout cimport *
 from memora.engine.sync cimport *
 
 
-cdef inline const mm_slotent *slots(const mm_frame *p) noexcept nogil:
-    return <const mm_slotent *>(<const uint8_t *>p + MM_HEAD)
-
-
 cdef inline uint32_t key_offset(const mm_frame *p, uint32_t off) noexcept nogil:
     """Where a cell's key begins."""
     if p.level:

@@ -4,12 +4,12 @@ Truth values are 1, 0 and 2 for NULL. Affinity, collation and names were settled
 A node that makes text owns the buffer it lies in: that is why one node object must stand at one place of one tree.
 """
 from libc.math cimport fmod
-from libc.stdint cimport int64_t, uint8_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
 from libc.stdlib cimport calloc, free
 
 from memora.engine.codec cimport buf_free, buf_init
 from memora.sql.record cimport Source, key_put
-from memora.sql.runtime cimport Arena, Context, Expr, KeyTable, Op
+from memora.sql.runtime cimport BLOCK, Arena, Context, Expr, KeyTable, Op
 from memora.sql.types cimport (
     AFF_NUMERIC, AFF_TEXT, T_BLOB, T_INT, T_NULL, T_REAL, T_TEXT, apply_affinity, cast, compare, compare_affinity,
     from_python, reserve, append, set_int, set_null, set_real, set_text, text_of, to_integer, to_number, to_python,
@@ -66,6 +66,12 @@ cdef class ColumnRef(Expr):
 
     cdef int eval(self, Value *out) except -1:
         return self.source.column(self.index, out)
+
+    cdef int gather(self, Op op, int n, Value *out) except -1:
+        if not op.aligned(self.source):
+            return 0
+        self.source.gather(self.index, n, out)
+        return 1
 
 
 cdef class Held(Expr):
@@ -360,6 +366,9 @@ cdef class Compare(Truth):
             b = self.fixed[0]
         else:
             self.right.eval(&b)
+        return self.judge(&a, &b)
+
+    cdef inline int judge(self, Value *a, Value *b) except -1:
         if a.tag == T_INT and b.tag == T_INT:
             return verdict(self.op, (a.u.i > b.u.i) - (a.u.i < b.u.i))
         if a.tag == T_REAL and b.tag == T_REAL and self.affinity != AFF_TEXT:
@@ -371,8 +380,21 @@ cdef class Compare(Truth):
                 return a.tag != b.tag
             return 2
         if self.affinity:
-            convert_pair(&a, &b, self.affinity, &self.scratch)
-        return verdict(self.op, compare(&a, &b, self.collation))
+            convert_pair(a, b, self.affinity, &self.scratch)
+        return verdict(self.op, compare(a, b, self.collation))
+
+    cdef int sift(self, Op op, int n, int32_t *passed) except -1:
+        cdef Value[BLOCK] values
+        cdef Value b
+        cdef int i, found = 0
+        if self.source is None or self.fixed == NULL or not op.aligned(self.source):
+            return Expr.sift(self, op, n, passed)
+        self.source.gather(self.index, n, values)
+        for i in range(n):
+            b = self.fixed[0]
+            passed[found] = i
+            found += self.judge(&values[i], &b) == 1
+        return found
 
 
 cdef class CompareRows(Truth):

@@ -4,19 +4,21 @@ from memora.sql.runtime import Context, Expr, Op
 class ExprSource(Source):
     def __init__(self, exprs: list) -> None: ...
 
-class Gate(Op):
+class Passing(Op): ...
+
+class Gate(Passing):
     def __init__(self, child: Op, source: Source) -> None: ...
 
-class Probe(Op):
+class Probe(Passing):
     loops: int
     rows: int
     nanoseconds: int
     def __init__(self, child: Op) -> None: ...
 
-class Filter(Op):
+class Filter(Passing):
     def __init__(self, child: Op, conditions: list) -> None: ...
 
-class Precondition(Op):
+class Precondition(Passing):
     def __init__(self, child: Op, conditions: list) -> None: ...
 
 class NestedLoop(Op):

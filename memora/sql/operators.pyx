@@ -1,11 +1,11 @@
 """Operators between the scans and the result: filters, joins, limits, projections, compound queries."""
-from libc.stdint cimport int64_t, uint8_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
 from libc.stdlib cimport calloc, free, realloc
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 from memora.engine.codec cimport Buf, buf_free, buf_init
 from memora.sql.record cimport SlotSource, Source, key_put
-from memora.sql.runtime cimport Arena, Context, Expr, Integers, KeyTable, Op, tick
+from memora.sql.runtime cimport BLOCK, Arena, Context, Expr, Integers, KeyTable, Op, prefetch, tick, ticks
 from memora.sql.types cimport (
     AFF_TEXT, T_INT, T_NULL, T_REAL, T_TEXT, Value, compare_affinity, real_to_integer, set_int, to_number)
 
@@ -27,28 +27,45 @@ cdef class ExprSource(Source):
         return (<Expr>self.exprs[i]).eval(out)
 
 
-cdef class Gate(Op):
-    """Passes its child through, and ends an outer join's NULL row in a source that no scan resets."""
+cdef class Passing(Op):
+    """An operator whose rows are its child's."""
 
     cdef Op child
+
+    cdef int open(self) except -1:
+        return self.child.open()
+
+    cdef int point(self, int i) except -1:
+        return self.child.point(i)
+
+    cdef int keep(self, const int32_t *which, int n) except -1:
+        return self.child.keep(which, n)
+
+    cdef bint aligned(self, object source) except -1:
+        return self.child.aligned(source)
+
+
+cdef class Gate(Passing):
+    """Passes its child through, and ends an outer join's NULL row in a source that no scan resets."""
+
     cdef Source source
 
     def __cinit__(self, Op child, Source source):
         self.child, self.source = child, source
 
-    cdef int open(self) except -1:
-        return self.child.open()
-
     cdef int next(self) except -1:
         self.source.null_row = False
         return self.child.next()
 
+    cdef int block(self) except -1:
+        self.source.null_row = False
+        return self.child.block()
 
-cdef class Probe(Op):
+
+cdef class Probe(Passing):
     """Passes its child through, and counts for EXPLAIN ANALYZE: loops (how often it was opened), rows, and the nanoseconds spent in
     it and in all below it."""
 
-    cdef Op child
     cdef readonly int64_t loops, rows, nanoseconds
 
     def __cinit__(self, Op child):
@@ -68,6 +85,13 @@ cdef class Probe(Op):
         self.nanoseconds += nanoseconds_now() - begin
         return found
 
+    cdef int block(self) except -1:
+        cdef int64_t begin = nanoseconds_now()
+        cdef int found = self.child.block()
+        self.rows += found
+        self.nanoseconds += nanoseconds_now() - begin
+        return found
+
 
 cdef int64_t nanoseconds_now() noexcept nogil:
     cdef timespec t
@@ -75,10 +99,9 @@ cdef int64_t nanoseconds_now() noexcept nogil:
     return <int64_t>t.tv_sec * 1000000000 + t.tv_nsec
 
 
-cdef class Filter(Op):
+cdef class Filter(Passing):
     """The rows for which all conditions are true."""
 
-    cdef Op child
     cdef list conditions
     cdef Py_ssize_t count
     cdef Expr first
@@ -86,9 +109,6 @@ cdef class Filter(Op):
     def __cinit__(self, Op child, list conditions):
         self.child, self.conditions, self.count = child, conditions, len(conditions)
         self.first = conditions[0]
-
-    cdef int open(self) except -1:
-        return self.child.open()
 
     cdef int next(self) except -1:
         cdef Py_ssize_t i
@@ -104,11 +124,28 @@ cdef class Filter(Op):
                 return 1
         return 0
 
+    cdef int block(self) except -1:
+        cdef int32_t[BLOCK] passed
+        cdef Py_ssize_t i
+        cdef int n, left
+        while True:
+            n = self.child.block()
+            if n == 0:
+                return 0
+            for i in range(self.count):
+                left = (<Expr>self.conditions[i]).sift(self.child, n, passed)
+                if left < n:
+                    self.child.keep(passed, left)
+                n = left
+                if n == 0:
+                    break
+            else:
+                return n
 
-cdef class Precondition(Op):
+
+cdef class Precondition(Passing):
     """Conditions that read no row: tested once, when the run begins."""
 
-    cdef Op child
     cdef list conditions
     cdef bint passed
 
@@ -127,6 +164,9 @@ cdef class Precondition(Op):
     cdef int next(self) except -1:
         return self.child.next() if self.passed else 0
 
+    cdef int block(self) except -1:
+        return self.child.block() if self.passed else 0
+
 
 cdef class NestedLoop(Op):
     """For each row on the left, the rows on the right, which is opened anew and reads the left one. With `outer` a left
@@ -136,13 +176,76 @@ cdef class NestedLoop(Op):
     cdef Op left, right
     cdef bint outer, inside, matched
     cdef list sources
+    cdef HashLookup lookup             # the right side, where blocks of left rows can be looked up at once; or None
+    cdef int lefts_n, at               # the left side's block, and where in it
+    cdef Value *row                    # the right row that comes next for that left one
+    cdef Value *found[BLOCK]         # the first right row of each
+    cdef int32_t lefts[BLOCK]          # the pairs of a block: the left row's number, and the right row's slots
+    cdef Value *rights[BLOCK]
+    cdef bint straight                 # each left row of its block is in one pair, in order
 
     def __cinit__(self, Context context, Op left, Op right, bint outer=False, list sources=None):
         self.context, self.left, self.right, self.outer, self.sources = context, left, right, outer, sources
+        self.lookup = right if type(right) is HashLookup else None
 
     cdef int open(self) except -1:
         self.inside = False
+        self.lefts_n = self.at = 0
+        self.row = NULL
         return self.left.open()
+
+    cdef int block(self) except -1:
+        """Pairs of rows; those of one left row may go on in the next block, but the left rows of a block are of one block."""
+        cdef int n = 0
+        if self.lookup is None:
+            return self.next()
+        while n < BLOCK:
+            if self.at == self.lefts_n:
+                if n:
+                    break
+                self.lefts_n = self.left.block()
+                self.at = 0
+                if self.lefts_n == 0:
+                    return 0
+                ticks(self.context, self.lefts_n)
+                self.lookup.find_block(self.left, self.lefts_n, self.found)
+            if self.row == NULL:
+                self.row = self.found[self.at]
+                if self.row == NULL and not self.outer:
+                    self.at += 1
+                    continue
+            self.lefts[n] = self.at
+            if self.row == NULL:
+                self.rights[n] = NULL
+            else:
+                self.rights[n] = self.row + 1
+                self.row = <Value *>self.row[0].u.p
+            if self.row == NULL:
+                self.at += 1
+            n += 1
+        self.straight = n == self.lefts_n == self.at and self.lefts[0] == 0
+        self.lookup.output.block = self.rights
+        return n
+
+    cdef int point(self, int i) except -1:
+        if self.lookup is None:
+            return 0
+        self.lookup.output.slots = self.rights[i]
+        self.lookup.output.null_row = self.rights[i] == NULL
+        return self.left.point(self.lefts[i])
+
+    cdef int keep(self, const int32_t *which, int n) except -1:
+        cdef int i
+        for i in range(n):
+            self.lefts[i] = self.lefts[which[i]]
+            self.rights[i] = self.rights[which[i]]
+        self.straight = False
+        return 0
+
+    cdef bint aligned(self, object source) except -1:
+        if self.lookup is None:
+            return False
+        return source is self.lookup.output or self.straight and self.left.aligned(source)
 
     cdef int next(self) except -1:
         cdef Py_ssize_t i
@@ -399,13 +502,12 @@ cdef class HashLookup(Op):
     cdef Op child
     cdef list keys, probes, exprs, affinities, collations
     cdef SlotSource output
-    cdef bint ready
+    cdef bint ready, lone
     cdef uint64_t epoch
     cdef Arena arena
     cdef KeyTable table
-    cdef Integers integers             # where there is one key
-    cdef bint whole                    # all keys are integers: what is not in `integers` is not there
-    cdef Value **heads                 # by key number: newest first; slot 0 of a row links to the next one
+    cdef Integers integers             # the first row of each key that is one integer; all others are in `table`
+    cdef Value **heads                 # the first row of each key, by its number; slot 0 of a row: the next one, and the last in the first
     cdef int64_t room
     cdef Value *current
     cdef Buf key, scratch
@@ -414,6 +516,7 @@ cdef class HashLookup(Op):
                   SlotSource output):
         self.context, self.child, self.keys, self.probes = context, child, keys, probes
         self.affinities, self.collations, self.exprs, self.output = affinities, collations, exprs, output
+        self.lone = len(keys) == 1
         self.arena = Arena()
         self.table = KeyTable()
         self.integers = Integers()
@@ -425,8 +528,8 @@ cdef class HashLookup(Op):
         buf_free(&self.key)
         buf_free(&self.scratch)
 
-    cdef int encode(self, list exprs, Value *last) except -1:
-        """The key of these expressions; 0 if one is NULL. last: the last value as it was converted."""
+    cdef int encode(self, list exprs, int64_t *integer) except -1:
+        """The key of these expressions: 0 if one is NULL, 1 if it is one integer, else 2 and its bytes in `key`."""
         cdef Value v
         cdef Py_ssize_t i
         self.key.n = 0
@@ -435,75 +538,106 @@ cdef class HashLookup(Op):
             if v.tag == T_NULL:
                 return 0
             compare_affinity(&v, self.affinities[i], &self.scratch)
+            if self.lone:
+                if v.tag == T_INT:
+                    integer[0] = v.u.i
+                    return 1
+                if v.tag == T_REAL and real_to_integer(v.u.r, integer):
+                    return 1
+                if v.tag == T_REAL and v.u.r == -9223372036854775808.0:
+                    integer[0] = <int64_t>(<uint64_t>1 << 63)
+                    return 1
             key_put(&self.key, &v, self.collations[i], False)
-        last[0] = v
-        return 1
+        return 2
+
+    cdef Value *find(self, int kind, int64_t integer) noexcept:
+        """The first row with the key that encode() told of, or NULL."""
+        cdef int64_t at
+        if kind == 1:
+            at = self.integers.find(integer)
+            return NULL if at < 0 else <Value *>at
+        if kind == 0 or self.table.count == 0:
+            return NULL
+        at = self.table.find(self.key.p, self.key.n)
+        return NULL if at < 0 else self.heads[at]
 
     cdef int fill(self) except -1:
         cdef Value v
         cdef Value *row
-        cdef Value **tails = NULL
+        cdef Value *head
         cdef Py_ssize_t i, width = len(self.exprs)
-        cdef int64_t at
+        cdef int64_t at, integer = 0
+        cdef int kind, k, n
         cdef bint fresh
         cdef void *p
         self.arena.clear()
         self.table.clear()
         self.integers.clear()
-        self.whole = len(self.keys) == 1 and self.affinities[0] != AFF_TEXT
         self.child.open()
-        try:
-            while self.child.next():
-                if not self.encode(self.keys, &v):
+        while True:
+            n = self.child.block()
+            if n == 0:
+                break
+            for k in range(n):
+                self.child.point(k)
+                kind = self.encode(self.keys, &integer)
+                if kind == 0:
                     continue
-                at = self.table.insert(self.key.p, self.key.n, &fresh)
-                if v.tag != T_INT:
-                    self.whole = False
-                elif fresh and self.whole:
-                    self.integers.learn(v.u.i, at)
-                if at >= self.room or tails == NULL:
-                    self.room = max(self.room, at * 2 + 64)
-                    p = realloc(self.heads, self.room * sizeof(Value *))
-                    if p == NULL:
-                        raise MemoryError()
-                    self.heads = <Value **>p
-                    p = realloc(tails, self.room * sizeof(Value *))
-                    if p == NULL:
-                        raise MemoryError()
-                    tails = <Value **>p
                 row = <Value *>self.arena.take((width + 1) * sizeof(Value))
                 row[0].u.p = NULL
+                row[0].n = <size_t>row
+                head = self.find(kind, integer)
+                if head != NULL:
+                    (<Value *>head[0].n)[0].u.p = <const uint8_t *>row
+                    head[0].n = <size_t>row
+                elif kind == 1:
+                    self.integers.learn(integer, <int64_t>row)
+                else:
+                    at = self.table.insert(self.key.p, self.key.n, &fresh)
+                    if at >= self.room:
+                        self.room = at * 2 + 64
+                        p = realloc(self.heads, self.room * sizeof(Value *))
+                        if p == NULL:
+                            raise MemoryError(f"no memory for {self.room} keys of a join")
+                        self.heads = <Value **>p
+                    self.heads[at] = row
                 for i in range(width):
                     (<Expr>self.exprs[i]).eval(&v)
                     self.arena.keep_value(&v, &row[i + 1])
-                if fresh:
-                    self.heads[at] = row
-                else:
-                    tails[at][0].u.p = <const uint8_t *>row
-                tails[at] = row
-        finally:
-            free(tails)
         self.ready = True
         self.epoch = self.context.epoch
         return 0
 
     cdef int open(self) except -1:
-        cdef int64_t at = -1
-        cdef Value v
+        cdef int64_t integer = 0
         if not self.ready or self.epoch != self.context.epoch:
             self.fill()
-        self.current = NULL
-        if self.whole:
-            (<Expr>self.probes[0]).eval(&v)
-            if v.tag == T_INT:
-                at = self.integers.find(v.u.i)
-                if at >= 0:
-                    self.current = self.heads[at]
-                return 0
-        if self.table.count and self.encode(self.probes, &v):
-            at = self.table.find(self.key.p, self.key.n)
-        if at >= 0:
-            self.current = self.heads[at]
+        self.current = self.find(self.encode(self.probes, &integer), integer)
+        return 0
+
+    cdef int find_block(self, Op left, int n, Value **found) except -1:
+        """The first row for each row of the left side's block, or NULL. What the look-ups need from memory is asked for beforehand."""
+        cdef Value[BLOCK] values
+        cdef int i
+        if not self.ready or self.epoch != self.context.epoch:
+            self.fill()
+        if not self.lone or self.affinities[0] == AFF_TEXT or not (<Expr>self.probes[0]).gather(left, n, values):
+            for i in range(n):
+                left.point(i)
+                self.open()
+                found[i] = self.current
+            return 0
+        for i in range(n):
+            if values[i].tag == T_INT:
+                self.integers.ask(values[i].u.i)
+        for i in range(n):
+            if values[i].tag == T_INT:
+                found[i] = self.find(1, values[i].u.i)
+                prefetch(found[i])
+            else:
+                left.point(i)
+                self.open()
+                found[i] = self.current
         return 0
 
     cdef int next(self) except -1:

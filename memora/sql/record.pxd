@@ -4,19 +4,23 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from memora.engine.codec cimport Buf, KeyPart
+from memora.engine.cursor cimport Cell
 from memora.sql.types cimport Value
 
 
 cdef class Source:
     cdef bint null_row                 # the missing side of an outer join: every column is NULL
     cdef int column(self, int i, Value *out) except -1
+    cdef int gather(self, int i, int n, Value *out) except -1
     cdef int rowid_value(self, Value *out) except -1
 
 
 cdef class SlotSource(Source):
     cdef Value *slots
     cdef int count
+    cdef Value **block                 # the slots of each row of a block, NULL where the row is missing
     cdef int column(self, int i, Value *out) except -1
+    cdef int gather(self, int i, int n, Value *out) except -1
 
 
 cdef class EitherRow(Source):
@@ -41,6 +45,8 @@ cdef class RecordSource(Source):
     cdef EitherRow row                 # what `virtual` reads
     cdef list virtual                  # expressions of virtual columns, by column; or None
     cdef int computed(self, int i, Value *out) except -1
+    cdef Cell *cells                   # the rows of a block: rowid (a key as a number) and record
+    cdef int gather(self, int i, int n, Value *out) except -1
     cdef int load(self, const uint8_t *p, size_t n) except -1
     cdef int load_copy(self, const uint8_t *p, size_t n) except -1
     cdef int column(self, int i, Value *out) except -1
@@ -59,6 +65,9 @@ cdef inline void rowid_key(int64_t rowid, uint8_t *out) noexcept nogil:
     """Eight bytes that sort as the rowid does."""
     cdef uint64_t u = swapped(<uint64_t>rowid ^ (<uint64_t>1 << 63))
     memcpy(out, &u, 8)
+
+cdef inline int64_t cell_rowid(const Cell *cell) noexcept nogil:
+    return <int64_t>(cell.key ^ (<uint64_t>1 << 63))
 
 cdef inline int64_t key_rowid(const uint8_t *p) noexcept nogil:
     cdef uint64_t u

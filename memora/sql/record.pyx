@@ -46,6 +46,10 @@ cdef class Source:
         out.tag = T_NULL
         return 0
 
+    cdef int gather(self, int i, int n, Value *out) except -1:
+        """A column of the n rows of a block."""
+        raise NotImplementedError(type(self).__name__)
+
     cdef int rowid_value(self, Value *out) except -1:
         return self.column(-1, out)
 
@@ -60,12 +64,56 @@ cdef class SlotSource(Source):
             out[0] = self.slots[i]
         return 0
 
+    cdef int gather(self, int i, int n, Value *out) except -1:
+        cdef int k
+        for k in range(n):
+            if self.block[k] == NULL or i < 0:
+                out[k].tag = T_NULL
+            else:
+                out[k] = self.block[k][i]
+        return 0
+
 
 cdef class EitherRow(Source):
     """Reads from another source, which may change."""
 
     cdef int column(self, int i, Value *out) except -1:
         return self.target.column(i, out)
+
+
+cdef inline void read_body(uint64_t kind, const uint8_t *at, Value *out) noexcept nogil:
+    """The value of a kind other than 0."""
+    cdef uint64_t u
+    if kind >= 10:
+        if kind & 1:
+            set_text(out, at, <size_t>((kind - 10) >> 1))
+        else:
+            set_blob(out, at, <size_t>((kind - 10) >> 1))
+    elif kind == 7:
+        out.tag = T_REAL
+        memcpy(&out.u.r, at, 8)
+    elif kind == 1:
+        set_int(out, <int64_t><signed char>at[0])
+    elif kind >= 8:
+        set_int(out, <int64_t>(kind - 8))
+    else:
+        u = at[0] | (<uint64_t>at[1] << 8)
+        if kind == 2:
+            set_int(out, (<int64_t>(u << 48)) >> 48)
+        elif kind == 3:
+            u |= <uint64_t>at[2] << 16
+            set_int(out, (<int64_t>(u << 40)) >> 40)
+        elif kind == 4:
+            u = 0
+            memcpy(&u, at, 4)
+            set_int(out, (<int64_t>(u << 32)) >> 32)
+        elif kind == 5:
+            u = 0
+            memcpy(&u, at, 6)
+            set_int(out, (<int64_t>(u << 16)) >> 16)
+        else:
+            memcpy(&u, at, 8)
+            set_int(out, <int64_t>u)
 
 
 cdef class RecordSource(Source):
@@ -209,39 +257,40 @@ cdef class RecordSource(Source):
                 self.parse(i)
             kind = self.kinds[i]
             at = self.p + self.offsets[i]
-        if kind >= 10:
-            if kind & 1:
-                set_text(out, at, <size_t>((kind - 10) >> 1))
-            else:
-                set_blob(out, at, <size_t>((kind - 10) >> 1))
-        elif kind == 1:
-            set_int(out, <int64_t><signed char>at[0])
-        elif kind == 0:
-            if not self.computed(i, out):
-                out.tag = T_NULL
-        elif kind == 7:
-            out.tag = T_REAL
-            memcpy(&out.u.r, at, 8)
-        elif kind >= 8:
-            set_int(out, <int64_t>(kind - 8))
-        else:
-            u = at[0] | (<uint64_t>at[1] << 8)
-            if kind == 2:
-                set_int(out, (<int64_t>(u << 48)) >> 48)
-            elif kind == 3:
-                u |= <uint64_t>at[2] << 16
-                set_int(out, (<int64_t>(u << 40)) >> 40)
-            elif kind == 4:
-                u = 0
-                memcpy(&u, at, 4)
-                set_int(out, (<int64_t>(u << 32)) >> 32)
-            elif kind == 5:
-                u = 0
-                memcpy(&u, at, 6)
-                set_int(out, (<int64_t>(u << 16)) >> 16)
-            else:
-                memcpy(&u, at, 8)
-                set_int(out, <int64_t>u)
+        if kind:
+            read_body(kind, at, out)
+        elif not self.computed(i, out):
+            out.tag = T_NULL
+        return 0
+
+    cdef int gather(self, int i, int n, Value *out) except -1:
+        cdef const uint8_t *p
+        cdef size_t size, offset
+        cdef uint64_t kinds, kind
+        cdef int row, k
+        for row in range(n):
+            if i == self.rowid_column or i < 0:
+                set_int(&out[row], cell_rowid(&self.cells[row]))
+                continue
+            p = self.cells[row].val
+            size = self.cells[row].vn
+            if size >= 10 and p[0] < 128 and i < p[1] <= 8 and i < self.columns:
+                # the usual row, as in column()
+                memcpy(&kinds, p + 2, 8)
+                if p[1] < 8:
+                    kinds &= (<uint64_t>1 << (8 * p[1])) - 1
+                offset = 2 + p[1]
+                if kinds & LONG_HEADERS == 0:
+                    for k in range(i):
+                        offset += SIZES[kinds & 127]
+                        kinds >>= 8
+                    kind = kinds & 127
+                    if kind and offset + SIZES[kind] <= size:
+                        read_body(kind, p + offset, &out[row])
+                        continue
+            self.rowid = cell_rowid(&self.cells[row])
+            self.load(p, size)
+            self.column(i, &out[row])
         return 0
 
 

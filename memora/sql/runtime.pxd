@@ -1,5 +1,5 @@
 """The base classes of a running statement: its context, expressions, operators and the memory that they share."""
-from libc.stdint cimport int64_t, uint8_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
 
 from memora.engine.codec cimport Buf
 from memora.engine.transaction cimport Transaction
@@ -32,14 +32,36 @@ cdef inline int tick(Context c) except -1:
     return 0
 
 
+cdef enum:
+    BLOCK = 128                        # rows of a block at most
+
+
+cdef extern from *:
+    void prefetch "__builtin_prefetch"(const void *p) nogil
+
+
+cdef inline int ticks(Context c, int n) except -1:
+    """tick() for n rows."""
+    c.ticks -= n
+    if c.ticks < 0:
+        return c.pause()
+    return 0
+
+
 cdef class Expr:
     cdef int eval(self, Value *out) except -1
     cdef int test(self) except -1
+    cdef int gather(self, Op op, int n, Value *out) except -1
+    cdef int sift(self, Op op, int n, int32_t *passed) except -1
 
 
 cdef class Op:
     cdef int open(self) except -1
     cdef int next(self) except -1
+    cdef int block(self) except -1
+    cdef int point(self, int i) except -1
+    cdef int keep(self, const int32_t *which, int n) except -1
+    cdef bint aligned(self, object source) except -1
     cdef int close(self) except -1
 
 
@@ -77,6 +99,7 @@ cdef class Integers:
     cdef uint64_t mask, count          # mask + 1 pairs; how many are in use
     cdef int64_t *place(self, int64_t key) noexcept
     cdef int64_t find(self, int64_t key) noexcept
+    cdef void ask(self, int64_t key) noexcept
     cdef int learn(self, int64_t key, int64_t number) except -1
     cdef void clear(self) noexcept
 

@@ -4,6 +4,10 @@ A prepared statement is a tree of operators (`Op`) over a tree of expressions (`
 An operator stands on a row when `next` returned 1; expressions then read that row through the `Source` objects that the
 operator moves. So a row is never copied on its way up: only sorting, grouping and hashing keep values, in an `Arena`.
 
+BLOCKS   whoever will read all rows may take them by blocks instead of by `next`: `block` says how many rows there are, at most BLOCK, and
+         `point` moves to any one of them, in any order, until the next block. `Expr.gather` gives a column of all of them where that is
+         cheaper than to point at each, `Expr.sift` the rows for which a condition is true, `keep` leaves only those in the block. An operator that has
+         no blocks gives out its rows one by one.
 MEMORY   text that an expression yields is good until that expression is evaluated again, or the source that it came
          from moves. Whoever keeps a value longer copies it (`Arena.keep_value`).
 EPOCH    `Context.epoch` grows with each execution; results of subqueries that do not depend on outer rows are kept for
@@ -99,10 +103,24 @@ cdef class Expr:
         self.eval(&v)
         return truth(&v)
 
+    cdef int gather(self, Op op, int n, Value *out) except -1:
+        """Its values for the n rows of op's block, which stay as long as the block; 0: op has to be pointed at each row."""
+        return 0
+
+    cdef int sift(self, Op op, int n, int32_t *passed) except -1:
+        """Those of the n rows of op's block for which it is true: how many."""
+        cdef int i, found = 0
+        for i in range(n):
+            op.point(i)
+            if self.test() == 1:
+                passed[found] = i
+                found += 1
+        return found
+
 
 cdef class Op:
     """An operator. `open` begins a run (again and again in a nested loop), `next` returns 1 on a row and 0 at the
-    end, `close` lets go of memory."""
+    end, `close` lets go of memory. A run is read by `next` or by `block`, not by both."""
 
     cdef int open(self) except -1:
         raise NotImplementedError(type(self).__name__)
@@ -110,12 +128,26 @@ cdef class Op:
     cdef int next(self) except -1:
         raise NotImplementedError(type(self).__name__)
 
+    cdef int block(self) except -1:
+        return self.next()
+
+    cdef int point(self, int i) except -1:
+        return 0
+
+    cdef int keep(self, const int32_t *which, int n) except -1:
+        """The rows of the block with these numbers, ascending, are its rows now."""
+        return 0
+
+    cdef bint aligned(self, object source) except -1:
+        """Whether the source holds the rows of the block, by their numbers."""
+        return False
+
     cdef int close(self) except -1:
         return 0
 
 
 cdef enum:
-    BLOCK = 1 << 14
+    PIECE = 1 << 14
 
 
 cdef class Arena:
@@ -130,7 +162,7 @@ cdef class Arena:
         cdef void *p
         n = (n + 7) & ~<size_t>7
         if n > self.left:
-            size = BLOCK if self.count < 8 else BLOCK << 6
+            size = PIECE if self.count < 8 else PIECE << 6
             if size < n:
                 size = n
             if self.count == self.room:
@@ -268,7 +300,7 @@ cdef class KeyTable:
 # --- sorting -----------------------------------------------------------------------------------------------------
 
 cdef class Integers:
-    """Numbers of keys that are one integer, beside a KeyTable: those that come again need no key bytes."""
+    """A number, 0 or more, for each key that is one integer, beside a KeyTable: those that come again need no key bytes."""
 
     def __dealloc__(self):
         free(self.pairs)
@@ -285,6 +317,11 @@ cdef class Integers:
     cdef int64_t find(self, int64_t key) noexcept:
         """Its number, or -1."""
         return -1 if self.count == 0 else self.place(key)[1] - 1
+
+    cdef void ask(self, int64_t key) noexcept:
+        """find() will come for it."""
+        if self.count:
+            prefetch(&self.pairs[2 * (((<uint64_t>key * 0x9E3779B97F4A7C15ULL) >> 20) & self.mask)])
 
     cdef int learn(self, int64_t key, int64_t number) except -1:
         cdef int64_t *old = self.pairs

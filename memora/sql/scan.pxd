@@ -2,9 +2,9 @@
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from memora.engine.codec cimport Buf
-from memora.engine.cursor cimport Cursor
+from memora.engine.cursor cimport Cell, Cursor
 from memora.sql.record cimport RecordSource, SlotSource, Source
-from memora.sql.runtime cimport Arena, Context, Expr, KeyTable, Op
+from memora.sql.runtime cimport BLOCK, Arena, Context, Expr, KeyTable, Op
 from memora.sql.types cimport Value
 
 
@@ -40,5 +40,6 @@ cdef class TableScan(Op):
     cdef int state
     cdef int64_t first, last
     cdef uint8_t[8] end                # the key where the cursor stops
+    cdef Cell[BLOCK] cells             # of a block
     cdef int bound(self, Expr e, bint is_low, bint is_open, int64_t *out) except -1
     cdef int begin(self) except -1

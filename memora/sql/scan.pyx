@@ -9,13 +9,14 @@ RANGES   a scan fixes the prefix of equal columns and perhaps a range of the nex
     settled; `next` only compares bytes.
 CURSORS  one per operator and execution; a nested loop seeks it anew for each outer row.
 """
+from libc.stdint cimport int32_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memcpy
 
 from memora.engine.codec cimport KEY_OK, KeyPart, buf_free, buf_init, key_next, key_null, key_prefix_end
 from memora.engine.cursor cimport Cursor
-from memora.sql.record cimport RecordSource, SlotSource, Source, key_part_value, key_put, key_rowid, rowid_key
-from memora.sql.runtime cimport Arena, Context, Expr, KeyTable, Op, SortItem, make_item, sort_items, tick
+from memora.sql.record cimport RecordSource, SlotSource, Source, cell_rowid, key_part_value, key_put, key_rowid, rowid_key
+from memora.sql.runtime cimport Arena, Context, Expr, KeyTable, Op, SortItem, make_item, sort_items, tick, ticks
 from memora.sql.types cimport (
     AFF_NUMERIC, T_BLOB, T_INT, T_NULL, T_REAL, T_TEXT, append, compare_affinity, from_python, set_int, set_real,
     to_python)
@@ -160,6 +161,32 @@ cdef class TableScan(Op):
             return 1
         self.state = 2
         return 0
+
+    cdef int block(self) except -1:
+        """The next row, and those that lie beside it in its leaf."""
+        cdef int more
+        if not self.next():
+            return 0
+        self.cells[0].key = <uint64_t>self.source.rowid ^ (<uint64_t>1 << 63)
+        self.cells[0].val = self.source.p
+        self.cells[0].vn = <uint32_t>self.source.n
+        self.source.cells = self.cells
+        more = 0 if self.reverse else self.cursor.c_cells(&self.cells[1], BLOCK - 1)
+        ticks(self.context, more)
+        return 1 + more
+
+    cdef int point(self, int i) except -1:
+        self.source.rowid = cell_rowid(&self.cells[i])
+        return self.source.load(self.cells[i].val, self.cells[i].vn)
+
+    cdef int keep(self, const int32_t *which, int n) except -1:
+        cdef int i
+        for i in range(n):
+            self.cells[i] = self.cells[which[i]]
+        return 0
+
+    cdef bint aligned(self, object source) except -1:
+        return source is self.source
 
     cdef int close(self) except -1:
         self.cursor = None

@@ -13,7 +13,7 @@ from libc.string cimport memcpy, memset
 from memora.engine.codec cimport KEY_OK, Buf, KeyPart, buf_free, buf_init, key_next
 from memora.sql.record cimport SlotSource, Source, key_part_value, key_put
 from memora.sql.runtime cimport (
-    Arena, Context, Expr, Integers, KeyTable, Op, SortItem, compare_items, make_item, sort_items)
+    BLOCK, Arena, Context, Expr, Integers, KeyTable, Op, SortItem, compare_items, make_item, sort_items)
 from memora.sql.types cimport (
     T_BLOB, T_INT, T_NULL, T_REAL, T_TEXT, Value, append, compare, from_python, parse_number, set_int, set_real, set_text, text_of,
     to_integer, to_python, to_real)
@@ -67,15 +67,44 @@ cdef class Sort(Op):
             key_put(&self.key, &v, self.collations[i], self.descending[i])
         return 0
 
+    cdef inline bint beyond(self, const Value *v, const Value *edge, bint down, int collation) noexcept:
+        """Whether a number comes behind the last that can come out, or with it."""
+        cdef int order
+        if v.tag != T_INT and v.tag != T_REAL:
+            return False
+        order = compare(v, edge, collation)
+        return order == 0 or (order > 0) != down
+
+    cdef int take(self, SortItem *item) except -1:
+        """Keeps the current row; the item has its key."""
+        cdef Value v
+        cdef Py_ssize_t i, width = len(self.exprs)
+        cdef uint8_t *key = <uint8_t *>self.arena.take(self.key.n + 1)
+        cdef Value *row = <Value *>self.arena.take((width + 1) * sizeof(Value))
+        cdef void *p
+        memcpy(key, self.key.p, self.key.n)
+        for i in range(width):
+            (<Expr>self.exprs[i]).eval(&v)
+            self.arena.keep_value(&v, &row[i])
+        if self.count == self.room:
+            self.room = self.room * 2 + 64
+            p = realloc(self.items, self.room * sizeof(SortItem))
+            if p == NULL:
+                raise MemoryError(f"no memory to sort {self.count} rows")
+            self.items = <SortItem *>p
+        item.key = key
+        item.row = row
+        self.items[self.count] = item[0]
+        self.count += 1
+        return 0
+
     cdef int open(self) except -1:
         cdef Value v
-        cdef Value *row
-        cdef uint8_t *key
+        cdef Value[BLOCK] values
         cdef SortItem item, last
-        cdef Py_ssize_t i, width = len(self.exprs)
         cdef int64_t most = -1, more
-        cdef bint bounded = False, lone = len(self.keys) == 1 and self.nulls[0] == 0
-        cdef int order = 0, collation = self.collations[0]
+        cdef bint bounded = False, told, lone = len(self.keys) == 1 and self.nulls[0] == 0
+        cdef int n, k, collation = self.collations[0]
         cdef bint down = self.descending[0]
         cdef Value edge
         cdef KeyPart part
@@ -92,46 +121,37 @@ cdef class Sort(Op):
             if most >= 1 << 24:
                 most = -1
         self.child.open()
-        while self.child.next():
-            if bounded and lone:
-                # most rows are told by their value: behind the last that can come out, or equal to it
-                (<Expr>self.keys[0]).eval(&v)
-                if v.tag == T_INT or v.tag == T_REAL:
-                    order = compare(&v, &edge, collation)
-                    if order == 0 or (order > 0) != down:
+        while True:
+            n = self.child.block()
+            if n == 0:
+                break
+            told = bounded and lone and (<Expr>self.keys[0]).gather(self.child, n, values)
+            for k in range(n):
+                if told and bounded and lone and self.beyond(&values[k], &edge, down, collation):
+                    continue
+                self.child.point(k)
+                if bounded and lone and not told:
+                    # most rows are told by their value: behind the last that can come out, or equal to it
+                    (<Expr>self.keys[0]).eval(&v)
+                    if self.beyond(&v, &edge, down, collation):
                         continue
-            self.encode()
-            make_item(&item, self.key.p, self.key.n, NULL)
-            if bounded and compare_items(&item, &last) >= 0:
-                continue
-            key = <uint8_t *>self.arena.take(self.key.n + 1)
-            memcpy(key, self.key.p, self.key.n)
-            row = <Value *>self.arena.take((width + 1) * sizeof(Value))
-            for i in range(width):
-                (<Expr>self.exprs[i]).eval(&v)
-                self.arena.keep_value(&v, &row[i])
-            if self.count == self.room:
-                self.room = self.room * 2 + 64
-                p = realloc(self.items, self.room * sizeof(SortItem))
-                if p == NULL:
-                    raise MemoryError(f"no memory to sort {self.count} rows")
-                self.items = <SortItem *>p
-            item.key = key
-            item.row = row
-            self.items[self.count] = item
-            self.count += 1
-            if most >= 0 and <int64_t>self.count >= 2 * most + 256:
-                # only the first `most` can come out: the rest goes, and what is not below the last of them is skipped
-                sort_items(self.items, self.count)
-                self.count = most
-                if most:
-                    last = self.items[most - 1]
-                    bounded = True
-                    if lone:
-                        p = <void *>last.key
-                        if key_next(<const uint8_t **>&p, last.key + last.n, down, &part, &self.scratch) == KEY_OK:
-                            key_part_value(&part, &edge)
-                        lone = edge.tag == T_INT or edge.tag == T_REAL
+                self.encode()
+                make_item(&item, self.key.p, self.key.n, NULL)
+                if bounded and compare_items(&item, &last) >= 0:
+                    continue
+                self.take(&item)
+                if most >= 0 and <int64_t>self.count >= 2 * most + 256:
+                    # only the first `most` can come out: the rest goes, and what is not below the last of them is skipped
+                    sort_items(self.items, self.count)
+                    self.count = most
+                    if most:
+                        last = self.items[most - 1]
+                        bounded = True
+                        if lone:
+                            p = <void *>last.key
+                            if key_next(<const uint8_t **>&p, last.key + last.n, down, &part, &self.scratch) == KEY_OK:
+                                key_part_value(&part, &edge)
+                            lone = edge.tag == T_INT or edge.tag == T_REAL
         sort_items(self.items, self.count)
         return 0
 
@@ -168,7 +188,7 @@ cdef class Aggregate:
 
     cdef int kind, collation
     cdef Expr operand, between, condition
-    cdef bint distinct
+    cdef bint distinct, usual          # usual: neither a subclass nor DISTINCT nor FILTER, and a number or an extreme
     cdef bytes opening, closing
     cdef KeyTable seen
     cdef Buf key, scratch
@@ -177,6 +197,7 @@ cdef class Aggregate:
                   bytes closing=b"", *args):
         self.kind, self.operand, self.between, self.condition = kind, operand, between, condition
         self.distinct, self.collation, self.opening, self.closing = distinct, collation, opening, closing
+        self.usual = type(self) is Aggregate and condition is None and not distinct and kind != AGG_CONCAT
         self.seen = KeyTable()
         buf_init(&self.key)
         buf_init(&self.scratch)
@@ -231,6 +252,38 @@ cdef class Aggregate:
             return 0
         return add_number(s, &v)
 
+    cdef int add_block(self, Op op, int n, const int64_t *groups, State *states, int stride) except -1:
+        """Takes the n rows of op's block into the states of their groups, which lie `stride` apart."""
+        cdef Value[BLOCK] values
+        cdef Value *v
+        cdef State *s
+        cdef int i, c
+        if self.usual and self.kind == AGG_COUNT_ALL:
+            for i in range(n):
+                states[groups[i] * stride].count += 1
+        elif self.usual and self.operand.gather(op, n, values):
+            for i in range(n):
+                v = &values[i]
+                if v.tag == T_NULL:
+                    continue
+                s = &states[groups[i] * stride]
+                s.count += 1
+                if self.kind == AGG_COUNT:
+                    continue
+                if self.kind <= AGG_AVG:
+                    add_number(s, v)
+                    continue
+                if s.count > 1:
+                    c = compare(v, &s.best, self.collation)
+                    if c >= 0 if self.kind == AGG_MIN else c <= 0:
+                        continue
+                self.keep_best(s, v)
+        else:
+            for i in range(n):
+                op.point(i)
+                self.add(&states[groups[i] * stride], groups[i])
+        return 0
+
     cdef int clear(self) except -1:
         """Lets go of what it keeps beside the states."""
         self.seen.clear()
@@ -281,6 +334,10 @@ cdef inline void add_real(State *s, double r) noexcept nogil:
 cdef int add_number(State *s, const Value *v) except -1:
     """Takes a value that is not NULL into a sum; its caller has counted it."""
     cdef Value number
+    if v.tag == T_REAL:
+        s.approximate = True
+        add_real(s, v.u.r)
+        return 0
     number_in(v, &number)
     if number.tag == T_INT:
         if not s.approximate and add_overflow(s.whole, number.u.i, &s.whole):
@@ -552,45 +609,81 @@ cdef class GroupBy(Op):
             self.arena.keep_value(&v, &row[self.nkeys + i])
         return 0
 
-    cdef int open(self) except -1:
+    cdef int64_t group_of_row(self) except -1:
+        """The number of the current row's group, which begins with it if there was none."""
         cdef Value v
-        cdef int64_t group = 0
-        cdef State *states
-        cdef int i, moved
-        cdef bint fresh = False
-        cdef bint single = self.nkeys == 0
+        cdef int64_t group
+        cdef bint fresh
+        cdef int i
+        v.tag = T_NULL
+        self.key.n = 0
+        for i in range(self.nkeys):
+            (<Expr>self.keys[i]).eval(&v)
+            key_put(&self.key, &v, self.collations[i], False)
+        group = self.table.insert(self.key.p, self.key.n, &fresh) if self.nkeys else 0
+        if self.nkeys == 1 and v.tag == T_INT:
+            self.integers.learn(v.u.i, group)
+        if group == self.count:
+            self.new_group()
+            for i in range(self.nkeys):
+                (<Expr>self.keys[i]).eval(&v)
+                self.arena.keep_value(&v, &self.rows[group][i])
+            self.keep_bare(self.rows[group])
+        return group
+
+    cdef int number(self, int n, int64_t *groups) except -1:
+        """The groups of the rows of the child's block."""
+        cdef Value[BLOCK] values
+        cdef Value v
+        cdef int i
+        cdef bint gathered
+        if self.nkeys == 0:
+            if self.count == 0:
+                self.child.point(0)
+                self.group_of_row()
+            memset(groups, 0, n * sizeof(int64_t))
+            return 0
+        gathered = self.nkeys == 1 and (<Expr>self.keys[0]).gather(self.child, n, values)
+        for i in range(n):
+            groups[i] = -1
+            if gathered:
+                if values[i].tag == T_INT:
+                    groups[i] = self.integers.find(values[i].u.i)
+                if groups[i] >= 0:
+                    continue
+            self.child.point(i)
+            if self.nkeys == 1 and not gathered:
+                (<Expr>self.keys[0]).eval(&v)
+                if v.tag == T_INT:
+                    groups[i] = self.integers.find(v.u.i)
+            if groups[i] < 0:
+                groups[i] = self.group_of_row()
+        return 0
+
+    cdef int open(self) except -1:
+        cdef int64_t[BLOCK] groups
+        cdef int64_t group, before
+        cdef int i, k, n
+        cdef bint single = self.nkeys == 0, following = self.follow >= 0 and self.nbare > 0
         self.close()
         self.child.open()
-        while self.child.next():
-            if single:
-                fresh = self.count == 0
-            else:
-                group = -1
-                if self.nkeys == 1:
-                    (<Expr>self.keys[0]).eval(&v)
-                    if v.tag == T_INT:
-                        group = self.integers.find(v.u.i)
-                if group >= 0:
-                    fresh = False
-                else:
-                    self.key.n = 0
-                    for i in range(self.nkeys):
-                        (<Expr>self.keys[i]).eval(&v)
-                        key_put(&self.key, &v, self.collations[i], False)
-                    group = self.table.insert(self.key.p, self.key.n, &fresh)
-                    if self.nkeys == 1 and v.tag == T_INT:
-                        self.integers.learn(v.u.i, group)
-            if fresh:
-                self.new_group()
-                for i in range(self.nkeys):
-                    (<Expr>self.keys[i]).eval(&v)
-                    self.arena.keep_value(&v, &self.rows[group][i])
-                self.keep_bare(self.rows[group])
-            states = &self.states[group * self.naggregates]
-            for i in range(self.naggregates):
-                moved = (<Aggregate>self.aggregates[i]).add(&states[i], group)
-                if moved and i == self.follow and not fresh:
-                    self.keep_bare(self.rows[group])
+        while True:
+            n = self.child.block()
+            if n == 0:
+                break
+            if not following:
+                self.number(n, groups)
+                for i in range(self.naggregates):
+                    (<Aggregate>self.aggregates[i]).add_block(self.child, n, groups, &self.states[i], self.naggregates)
+                continue
+            for k in range(n):
+                self.child.point(k)
+                before = self.count
+                group = self.group_of_row() if not single or before == 0 else 0
+                for i in range(self.naggregates):
+                    if (<Aggregate>self.aggregates[i]).add(&self.states[group * self.naggregates + i], group) and i == self.follow and (
+                            group < before):
+                        self.keep_bare(self.rows[group])
         if self.count == 0 and self.always:
             self.new_group()
         if not single and self.count:
