@@ -16,6 +16,7 @@ import pytest
 
 ALL = os.environ.get("MEMORA_TEST_ALL") == "1"
 WATCHDOG_S = 120
+TIDY_S = float(os.environ.get("MEMORA_TEST_TIDY_S", 2))        # how long others may take to remove what is left in /dev/shm
 SHM = Path("/dev/shm")
 
 _stderr = None          # the real one; a test's own is captured, and lost when the watchdog ends the run
@@ -84,7 +85,7 @@ def pytest_sessionstart():
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionfinish(session):
     left = _in_shm() - _before
-    deadline = time.monotonic() + 2
+    deadline = time.monotonic() + TIDY_S
     while left and time.monotonic() < deadline:         # another run, or a process that is just ending, gets the time to tidy up
         time.sleep(0.1)
         left &= _in_shm()

@@ -8,7 +8,7 @@ from memora.sql.session import Session
 
 def open_session():
     """A session on an empty store."""
-    return Session(Store.open(":memory:"))
+    return Session(Store.open(":memory:", ring_bytes=1 << 20))
 
 
 def rows(session, sql, params=()):

@@ -174,7 +174,7 @@ def test_long_tests_run_on_demand(suite):
 def test_run_fails_if_something_is_left_in_shm(suite):
     name = Path(f"/dev/shm/memora-left-by-{os.getpid()}")
     try:
-        done = suite(f"def test_one(): open({str(name)!r}, 'w').close()\n")
+        done = suite(f"def test_one(): open({str(name)!r}, 'w').close()\n", MEMORA_TEST_TIDY_S="0.2")
     finally:
         name.unlink(missing_ok=True)
     assert done.returncode == 1

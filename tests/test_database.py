@@ -610,12 +610,12 @@ def test_waiting_costs_no_cpu(shm):
     before = time.process_time(), time.monotonic()
     assert {wait} is None
     say(time.process_time() - before[0], time.monotonic() - before[1])
-    """ for wait in ("changes.get(2)", "sub.get(2)", "queue.claim(2)", "held.claim(2)")]
+    """ for wait in ("changes.get(1)", "sub.get(1)", "queue.claim(1)", "held.claim(1)")]
     children = [Child(code, shm) for code in codes]
     for code, child in zip(codes, children):
         with child:
             cpu, waited = map(float, child.line().split())
-        assert waited >= 1.9, code
+        assert waited >= 0.95, code
         assert cpu < 0.01 * waited, code
 
 

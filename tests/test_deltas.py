@@ -240,7 +240,7 @@ def test_no_acknowledged_count_is_lost_or_doubled_by_kills(stores, spawn):
     with memora.open(name) as db:
         k = db.kv("k")
         counted = [0] * 3
-        for n in range(24):
+        for n in range(14):
             children = [spawn(count_up, name, w) for w in range(3)]
             time.sleep(random.random() * 0.05)
             for w in random.sample(range(3), 3):

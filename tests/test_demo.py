@@ -78,7 +78,7 @@ def test_demo_shows_that_all_agree_and_keeps_the_file(tmp_path):
         assert db.kv("names")["LATIN SMALL LETTER A"] == ord("a")
 
 
-@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 130)])
+@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 130, marks=pytest.mark.long)])
 def test_demo_interrupted_leaves_nothing(tmp_path, number, code):
     process = start(tmp_path)
     until_rows_are_followed(process)

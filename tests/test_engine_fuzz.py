@@ -9,7 +9,6 @@ import pytest
 
 from memora import errors
 from memora.engine import feed, superblock
-from memora.engine import superblock
 from memora.engine.store import Store
 from memora.engine.cursor import Cursor
 
@@ -158,7 +157,7 @@ def fuzz(stores, spawn, tmp_path, rounds, seed, client=read_all):
 
 @pytest.mark.watchdog(300)
 def test_flipped_bytes(stores, spawn, tmp_path):
-    fuzz(stores, spawn, tmp_path, 120, random.randrange(1 << 30))
+    fuzz(stores, spawn, tmp_path, 60, random.randrange(1 << 30))
 
 
 @pytest.mark.long
@@ -169,7 +168,7 @@ def test_many_flipped_bytes(stores, spawn, tmp_path):
 
 @pytest.mark.watchdog(300)
 def test_flipped_bytes_under_a_writer(stores, spawn, tmp_path):
-    fuzz(stores, spawn, tmp_path, 150, 20261125, commit_some)
+    fuzz(stores, spawn, tmp_path, 70, 20261125, commit_some)
 
 
 @pytest.mark.long

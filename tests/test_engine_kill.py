@@ -281,7 +281,7 @@ def test_the_feed_replayed_equals_the_tables_after_kills(stores, spawn, tmp_path
     world = World(stores, store, tmp_path, 4)
     replica = Replica(store)
     workers = {w: world.spawn(spawn, w, w) for w in range(4)}
-    for n in range(30):
+    for n in range(18):
         time.sleep(random.random() * 0.02)
         w = random.randrange(4)
         workers[w].kill()
@@ -308,7 +308,7 @@ def test_the_feed_replayed_equals_the_tables_after_kills(stores, spawn, tmp_path
 
 @pytest.mark.watchdog(300)
 def test_random_kills(stores, spawn, tmp_path):
-    run_random_kills(stores, spawn, tmp_path, 60, random.randrange(1 << 30))
+    run_random_kills(stores, spawn, tmp_path, 30, random.randrange(1 << 30))
 
 
 @pytest.mark.long

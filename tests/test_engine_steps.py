@@ -190,11 +190,11 @@ def hash_put(scene):
 
 
 def hash_split(scene):
-    hash_index(scene, [(b"%d" % i, b"v" * 60) for i in range(40)])
+    hash_index(scene, [(b"%d" % i, b"v" * 250) for i in range(10)])
 
     def change(txn):
-        for i in range(40, 90):
-            txn.put(scene.hash, b"%d" % i, b"s" * 60)
+        for i in range(10, 24):
+            txn.put(scene.hash, b"%d" % i, b"s" * 250)
     return change
 
 

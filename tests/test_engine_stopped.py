@@ -252,7 +252,7 @@ def test_waiters_killed_in_a_loop_never_let_two_writers_in(stores, spawn):
             os.write(out, b".")
     children = [spawn(work) for _ in range(4)]
     done = [0] * 4
-    for n in range(60):
+    for n in range(36):
         time.sleep(random.random() * 0.01)
         i = n % 4
         children[i].kill()

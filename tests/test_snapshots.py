@@ -303,7 +303,7 @@ def test_scans_that_are_revoked_return_no_wrong_row(stores, spawn):
     assert txn.create_tree() == 16
     txn.commit()
     fill(store, 0)
-    readers = [spawn(scan_all_the_time, "shm:" + store.region.name, 3.0) for _ in range(2)]
+    readers = [spawn(scan_all_the_time, "shm:" + store.region.name, 1.5) for _ in range(2)]
     n = 1
     while any(os.path.exists(f"/proc/{r.pid}") and r.state() != "Z" for r in readers):
         fill(store, n)
