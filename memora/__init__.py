@@ -12,9 +12,10 @@
 import importlib
 
 from memora._version import __version__
-from memora.errors import (CorruptionError, DatabaseError, DataError, DurabilityError, Error, FileReplaced, IntegrityError, InterfaceError,
-                           InternalError, Lagged, LockTimeout, NotSupportedError, OperationalError, PinLimit, ProgrammingError, RegionElsewhere,
-                           RegionError, RegionFull, SerializationError, SnapshotTooOld, SQLSyntaxError, ViewsOut, Warning)  # noqa: A004
+from memora.errors import (CannotOpen, CorruptionError, DataError, DatabaseError, DurabilityError, Error, FileReplaced, IntegrityError,
+                           InterfaceError, InternalError, Interrupted, Lagged, LockTimeout, NotAuthorized, NotSupportedError, NotText,
+                           OperationalError, PinLimit, ProgrammingError, ReadOnly, RegionElsewhere, RegionError, RegionFull,
+                           SQLSyntaxError, SerializationError, SnapshotTooOld, StatementTimeout, ViewsOut, Warning)  # noqa: A004
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:                       # what _LAZY says, for tools that read and do not run
@@ -40,9 +41,10 @@ _MODULES = ("aio", "dbapi")
 
 __all__ = [
     "__version__", *_LAZY,
-    "CorruptionError", "DatabaseError", "DataError", "DurabilityError", "Error", "FileReplaced", "IntegrityError", "InterfaceError",
-    "InternalError", "Lagged", "LockTimeout", "NotSupportedError", "OperationalError", "PinLimit", "ProgrammingError", "RegionElsewhere",
-    "RegionError", "RegionFull", "SerializationError", "SnapshotTooOld", "SQLSyntaxError", "ViewsOut", "Warning",
+    "CannotOpen", "CorruptionError", "DataError", "DatabaseError", "DurabilityError", "Error", "FileReplaced", "IntegrityError",
+    "InterfaceError", "InternalError", "Interrupted", "Lagged", "LockTimeout", "NotAuthorized", "NotSupportedError", "NotText",
+    "OperationalError", "PinLimit", "ProgrammingError", "ReadOnly", "RegionElsewhere", "RegionError", "RegionFull", "SQLSyntaxError",
+    "SerializationError", "SnapshotTooOld", "StatementTimeout", "ViewsOut", "Warning",
 ]
 
 

@@ -1,7 +1,9 @@
 """The one exception tree of Memora: PEP 249 names at the top, one class per thing a caller may want to catch.
 
-Every message carries the values that explain it. A class says when it is raised and what to do about it.
+Every message carries the values that explain it. A class says when it is raised and what to do about it. `sqlstate` is SQL's code for it,
+`sqlite_errorname` and `sqlite_errorcode` are what `sqlite3` says in its place.
 """
+from memora.codes import RESULTS
 
 
 class Warning(Exception):  # noqa: A001  (PEP 249 fixes the name)
@@ -12,10 +14,18 @@ class Error(Exception):
     """The base of everything that Memora raises on purpose."""
 
     sqlstate = "HY000"
+    sqlite_errorname = "SQLITE_ERROR"
+
+    @property
+    def sqlite_errorcode(self):
+        """The number of `sqlite_errorname`."""
+        return RESULTS[self.sqlite_errorname]
 
 
 class InterfaceError(Error):
     """The interface was used wrongly: a value of a type that cannot be bound, for one."""
+
+    sqlite_errorname = "SQLITE_MISUSE"
 
 
 class DatabaseError(Error):
@@ -24,6 +34,8 @@ class DatabaseError(Error):
 
 class DataError(DatabaseError):
     """A value cannot be stored or read back: too large, not decodable, out of range."""
+
+    sqlite_errorname = "SQLITE_TOOBIG"
 
 
 class OperationalError(DatabaseError):
@@ -35,15 +47,30 @@ class IntegrityError(DatabaseError):
 
     sqlstate = "23000"
 
+    @property
+    def sqlite_errorname(self):
+        """SQLITE_CONSTRAINT_... of the kind of constraint that the message names, SQLITE_MISMATCH for what is no rowid."""
+        text = str(self.args[0]) if self.args else ""
+        if text == "datatype mismatch":
+            return "SQLITE_MISMATCH"
+        kind = text.partition(" constraint failed")
+        return "SQLITE_CONSTRAINT" + ("_" + kind[0].replace(" ", "") if kind[1] and kind[0] in _CONSTRAINTS else "")
+
+
+_CONSTRAINTS = ("UNIQUE", "NOT NULL", "CHECK", "FOREIGN KEY")
+
 
 class InternalError(DatabaseError):
     """The engine met a state that should not exist; please report it with the message."""
+
+    sqlite_errorname = "SQLITE_INTERNAL"
 
 
 class ProgrammingError(DatabaseError):
     """The program asked for something wrong: unknown table, closed handle, wrong number of parameters."""
 
     sqlstate = "42000"
+    sqlite_errorname = "SQLITE_MISUSE"
 
 
 class NotSupportedError(DatabaseError):
@@ -62,40 +89,91 @@ class SerializationError(OperationalError):
     """Another commit changed what this transaction had read; nothing was written. Run it again (`db.run` does)."""
 
     sqlstate = "40001"
+    sqlite_errorname = "SQLITE_BUSY_SNAPSHOT"
 
 
 class LockTimeout(OperationalError):
     """The commit lock, or a ticket, was not free within the timeout. The message names the holder."""
 
     sqlstate = "55P03"
+    sqlite_errorname = "SQLITE_BUSY"
 
 
 class SnapshotTooOld(OperationalError):
     """The snapshot was revoked because it held too much for too long; begin again (`db.run` does, once)."""
 
     sqlstate = "72000"
+    sqlite_errorname = "SQLITE_ABORT_ROLLBACK"
 
 
 class RegionFull(OperationalError):
     """The region or its file system has no room. The message names need and free; reads and deletes still work."""
 
     sqlstate = "53100"
+    sqlite_errorname = "SQLITE_FULL"
 
 
 class PinLimit(OperationalError):
     """Views already hold as much of the region as they may. The message names who holds how much: release views, or copy with get()."""
 
     sqlstate = "53400"
+    sqlite_errorname = "SQLITE_FULL"
 
 
 class ViewsOut(OperationalError):
     """The database cannot be closed: memoryviews of its bytes are in use. The message names keys, bytes and numbers; release them first."""
 
     sqlstate = "55006"
+    sqlite_errorname = "SQLITE_BUSY"
+
+
+class NotText(OperationalError):
+    """Text in the database is not UTF-8: `data` are its bytes. A `text_factory` that takes bytes reads it."""
+
+    sqlstate = "22021"
+
+    def __init__(self, data, column=None):
+        where = "" if column is None else f" column {column!r} with text {data.decode(errors='backslashreplace')[:100]!r}"
+        super().__init__(f"Could not decode to UTF-8{where or f': {data[:100]!r}'}")
+        self.data, self.column = data, column
+
+
+class ReadOnly(OperationalError):
+    """A change was asked of what was opened or set read-only; nothing was changed."""
+
+    sqlstate = "25006"
+    sqlite_errorname = "SQLITE_READONLY"
+
+
+class CannotOpen(OperationalError):
+    """The file cannot be opened as a database: no such directory, no right to it, no file at all."""
+
+    sqlstate = "58030"
+    sqlite_errorname = "SQLITE_CANTOPEN"
+
+
+class NotAuthorized(DatabaseError):
+    """The connection's authorizer denied the statement, or gave no answer that can be understood."""
+
+    sqlstate = "42501"
+    sqlite_errorname = "SQLITE_AUTH"
+
+
+class Interrupted(OperationalError):
+    """The statement was ended by interrupt() or by a progress handler; what it had changed is undone."""
+
+    sqlstate = "57014"
+    sqlite_errorname = "SQLITE_INTERRUPT"
+
+
+class StatementTimeout(Interrupted):
+    """The statement ran longer than `statement_timeout` allows; what it had changed is undone. The message has the time."""
 
 
 class RegionError(OperationalError):
     """The region cannot be used: it is foreign, too new, of another boot, or it does not exist."""
+
+    sqlite_errorname = "SQLITE_CANTOPEN"
 
 
 class RegionElsewhere(RegionError):
@@ -110,6 +188,7 @@ class CorruptionError(DatabaseError):
     """Bytes read back from a region or a file break an invariant; the message names the place and the rule."""
 
     sqlstate = "XX001"
+    sqlite_errorname = "SQLITE_CORRUPT"
 
 
 class DurabilityError(OperationalError):
@@ -119,6 +198,7 @@ class DurabilityError(OperationalError):
     """
 
     sqlstate = "58030"
+    sqlite_errorname = "SQLITE_IOERR"
 
     def __init__(self, message, commit=None, reached=None):
         super().__init__(message)

@@ -97,7 +97,7 @@ def open_file(path, *, durability="normal", region_dir=None, timeout_s=5.0, crea
               ring_bytes=DEFAULT_RING, **sizes) -> FileStore:
     """Open a database file: adopt its live region, or build one from the checkpoint and the log. Symbolic links are followed.
 
-    OperationalError: the file cannot be opened here. RegionError: it is no Memora database, or of a newer format.
+    CannotOpen: the file cannot be opened here. RegionError: it is no Memora database, or of a newer format.
     RegionElsewhere: its live region may be in another container's tmpfs; recover=True builds anew all the same.
     CorruptionError names the damaged place. A torn tail of the log is cut: it was never acknowledged as synced.
     """
@@ -107,11 +107,11 @@ def open_file(path, *, durability="normal", region_dir=None, timeout_s=5.0, crea
     folder = os.path.dirname(path)
     unable = f"unable to open database file {path!r}"
     if not os.path.isdir(folder):
-        raise errors.OperationalError(f"{unable}: no directory {folder!r}")
+        raise errors.CannotOpen(f"{unable}: no directory {folder!r}")
     if os.path.isdir(path):
-        raise errors.OperationalError(f"{unable}: it is a directory")
+        raise errors.CannotOpen(f"{unable}: it is a directory")
     if not create and not os.path.exists(path):
-        raise errors.OperationalError(f"{unable}: it does not exist")
+        raise errors.CannotOpen(f"{unable}: it does not exist")
     try:
         if not os.path.exists(path + "-lock") and os.path.exists(path) and os.path.getsize(path):
             read_head(path)                 # nothing is put beside a file that is not ours
@@ -131,7 +131,7 @@ def open_file(path, *, durability="normal", region_dir=None, timeout_s=5.0, crea
                     os.rmdir(user)
                 raise
     except OSError as e:
-        raise errors.OperationalError(f"{unable}: {e.strerror}{f': {e.filename!r}' if e.filename else ''}") from e
+        raise errors.CannotOpen(f"{unable}: {e.strerror}{f': {e.filename!r}' if e.filename else ''}") from e
 
 
 def _adopt_or_build(path, identity, user, region_dir, recover, max_bytes, ring_bytes, sizes):
@@ -246,7 +246,7 @@ cdef class Files:
         self.incarnation = identity.incarnation
         self.local = threading.RLock()
         self.pointing = threading.Lock()
-        name = identity.path.encode()
+        name = os.fsencode(identity.path)
         self.shared = mm_life_hold(name, identities.ATTACHED, 0, 1)
         if self.shared == NULL:
             raise errors.OperationalError(f"cannot hold a lock on {identity.path!r}")

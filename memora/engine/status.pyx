@@ -21,7 +21,7 @@ cdef object error(mm_map *m, int status, str doing="the operation"):
     if status == MM_NO_TREE:
         return errors.OperationalError(f"{doing}: the table or space was dropped by another commit")
     if status == MM_READ_ONLY:
-        return errors.OperationalError(f"{doing}: attempt to write a readonly database")
+        return errors.ReadOnly(f"{doing}: attempt to write a readonly database")
     if status == MM_REFUSED:
         return errors.DataError(f"{doing}: one entry is larger than the bound of the whole space")
     if status == MM_DEAD_FORK:

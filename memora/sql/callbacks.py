@@ -13,7 +13,7 @@ from __future__ import annotations
 import itertools
 import weakref
 
-from ..errors import DataError, OperationalError
+from ..errors import DataError, Interrupted, OperationalError, StatementTimeout
 
 #: Numbers of collations that are not built in, for `types.pyx` and `record.pyx`; those of ended sessions vanish.
 collations = weakref.WeakValueDictionary()
@@ -62,6 +62,13 @@ class UserFunction:
 
     def finalize(self, instance):
         return self.guarded("finalize", self.method(instance, "finalize"))
+
+    def dismiss(self, instance):
+        """finalize of what has given its last value: as in SQLite, its errors end nothing, and are shown if errors are."""
+        try:
+            self.finalize(instance)
+        except OperationalError:
+            pass
 
     def method(self, instance, name):
         try:
@@ -163,19 +170,19 @@ class Control:
     def look(self, rows):
         """Raises if the running statement is to end."""
         if self.interrupted:
-            raise OperationalError("interrupted")
+            raise Interrupted("interrupted")
         if self.until_s is not None:
             from time import monotonic
             if monotonic() > self.until_s:
-                raise OperationalError(f"interrupted: the statement took longer than {self.timeout_s} s")
+                raise StatementTimeout(f"interrupted: the statement took longer than {self.timeout_s} s")
         if self.handler is not None:
             self.left -= rows
             if self.left <= 0:
                 self.left = self.n
                 try:
-                    stop = self.handler()
+                    stop = bool(self.handler())
                 except Exception as error:
                     failed(error, "", self.handler)
                     stop = True
                 if stop:
-                    raise OperationalError("interrupted")
+                    raise Interrupted("interrupted")

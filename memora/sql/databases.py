@@ -15,7 +15,6 @@ from .catalog import Schema, fold
 from .runtime import Context
 
 TEMP = "temp"
-MOST_ATTACHED = 10
 
 
 class Part:
@@ -94,12 +93,12 @@ class Parts:
             self.parts = {TEMP: part, **self.parts}
         return part
 
-    def attach(self, file, name):
+    def attach(self, file, name, most):
         folded = fold(name)
         if folded in ("main", TEMP) or folded in self.parts:
             raise OperationalError(f"database {name} is already in use")
-        if len(self.parts) - (TEMP in self.parts) >= MOST_ATTACHED:
-            raise OperationalError(f"too many attached databases - max {MOST_ATTACHED}")
+        if len(self.parts) - (TEMP in self.parts) >= most:
+            raise OperationalError(f"too many attached databases - max {most}")
         if file in ("", ":memory:") or file.startswith("shm:"):
             store = Store.open(file or ":memory:")
         else:

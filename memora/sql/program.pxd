@@ -9,8 +9,8 @@ cdef class Program:
     cdef readonly Context context
     cdef Op root
     cdef list exprs, ops
-    cdef Py_ssize_t width
-    cdef public bint busy
+    cdef Py_ssize_t width, at          # at: the column that was last computed
+    cdef public bint busy, lenient     # lenient: text need not be UTF-8
     cpdef start(self, Transaction transaction, values)
     cdef object fetch(self)
     cpdef finish(self)

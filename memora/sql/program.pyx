@@ -1,10 +1,13 @@
 """A prepared query that can be started, and the result that a statement hands out."""
 from cpython.tuple cimport PyTuple_New, PyTuple_SET_ITEM
 from cpython.ref cimport Py_INCREF
+from cpython.unicode cimport PyUnicode_DecodeUTF8
 
 from memora.engine.transaction cimport Transaction
 from memora.sql.runtime cimport Context, Expr, Op
-from memora.sql.types cimport Value, to_python
+from memora.sql.types cimport T_TEXT, Value, to_python
+
+from memora.errors import NotText
 
 
 cdef class Program:
@@ -18,6 +21,7 @@ cdef class Program:
         """Begins an execution over a transaction, with all parameters by index."""
         self.context.start(transaction, values)
         self.busy = True
+        self.lenient = False
         self.root.open()
 
     cdef object fetch(self):
@@ -31,7 +35,11 @@ cdef class Program:
         row = PyTuple_New(self.width)
         for i in range(self.width):
             (<Expr>self.exprs[i]).eval(&v)
-            o = to_python(&v)
+            self.at = i
+            if self.lenient and v.tag == T_TEXT:
+                o = PyUnicode_DecodeUTF8(<const char *>v.u.p, v.n, "surrogateescape")
+            else:
+                o = to_python(&v)
             Py_INCREF(o)
             PyTuple_SET_ITEM(row, i, o)
         return row
@@ -103,8 +111,11 @@ cdef class Result:
         if self.program is not None:
             try:
                 row = self.program.fetch()
-            except BaseException:
+            except BaseException as error:
+                at = self.program.at
                 self.close()
+                if type(error) is NotText:
+                    raise NotText(error.data, self.columns[at]) from None
                 raise
             if row is None:
                 self.close()
@@ -119,6 +130,11 @@ cdef class Result:
     cdef int begin(self) except -1:
         self.first = self.row()
         return 0
+
+    def escape(self):
+        """Bytes in texts that are not UTF-8 come as half surrogate pairs from here on, as "surrogateescape" makes them; else NotText is raised."""
+        if self.program is not None:
+            self.program.lenient = True
 
     def ready(self):
         """Computes the first row, so that what can go wrong before it goes wrong now."""

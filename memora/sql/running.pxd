@@ -32,7 +32,7 @@ cdef class Running:
     cdef public object virtual, functions, settings, temporary, parts, collations, control
     cdef public int64_t total_changes, changes, last_rowid
     cdef public bint closed
-    cdef public bint _writing, _bound, _dirty
+    cdef public bint query_only, _writing, _bound, _dirty
     cdef public Transaction _transaction
     cdef public dict _cache, _open
     cdef public object _schema, _version, _last_commit

@@ -21,7 +21,7 @@ from memora.sql.parsing cimport Tables
 from memora.sql.program cimport Program, Result, WriteProgram
 from memora.sql.runtime cimport Context, tick
 
-from memora.errors import Error, IntegrityError, OperationalError, ProgrammingError, SerializationError, SnapshotTooOld, SQLSyntaxError
+from memora.errors import Error, IntegrityError, ProgrammingError, ReadOnly, SerializationError, SnapshotTooOld, SQLSyntaxError
 
 from .callbacks import Control
 from .parser import is_blank, parse, tables
@@ -61,6 +61,7 @@ cdef class Running:
         self.settings = {}
         self.temporary = {}             # temporary views, which live as long as the session
         self.parts = parts              # temporary tables and attached databases
+        self.query_only = False         # changes are refused
         self._writing = False           # a statement outside of a transaction is writing
         self.total_changes = self.changes = self.last_rowid = 0
         self.closed = False
@@ -252,8 +253,8 @@ cdef class Running:
         cdef Transaction transaction
         retries = None
         self.control.begin()
-        if self.region.m.read_only if self.region is not None else self.store.read_only:
-            raise OperationalError("attempt to write a readonly database")
+        if self.query_only or (self.region.m.read_only if self.region is not None else self.store.read_only):
+            raise ReadOnly("attempt to write a readonly database")
         if self._transaction is not None:
             self._transaction.say(statement.what)
             return self.guarded(statement, work, values)

@@ -11,9 +11,10 @@ from __future__ import annotations
 from ..errors import NotSupportedError, OperationalError, ProgrammingError
 from . import alter, ast, ddl, dml, plan, pragmas
 from .callbacks import Collation, UserFunction
-from .catalog import Schema, collation_of, fold
+from .catalog import Schema, Table, collation_of, fold
 from .compile import Compiler
 from .databases import TEMP, Combined, Parts
+from .limits import ATTACHED, Limits
 from .parser import parse
 from .planner import Planner
 from .program import Program, Result
@@ -49,6 +50,7 @@ class Session(Running):
         super().__init__(store, virtual, transaction, parts=Parts())
         self._combined = (None, None)   # (the schemas that it was made of, databases.Combined)
         self._savepoints = []           # (name, engine savepoint, whether it began the transaction)
+        self.limits = Limits()
 
     # -- what users add
 
@@ -71,7 +73,23 @@ class Session(Running):
             self.collations[name.upper()] = Collation(name, function)
         self._cache.clear()
 
+    def set_limit(self, category, limit):
+        """Sets a limit for the statements that come; returns what held before. See limits.py."""
+        before = self.limits.set(category, limit)
+        self._cache.clear()
+        return before
+
     # -- statements
+
+    def _parse(self, sql):
+        statement = super()._parse(sql)
+        if statement is not None and self.limits.lowered:
+            try:
+                self.limits.check(statement.node)
+            except BaseException:
+                del self._cache[sql]
+                raise
+        return statement
 
     @staticmethod
     def _values(statement, params):
@@ -155,6 +173,7 @@ class Session(Running):
                     environment.schema = self._current_schema(transaction)
                     transaction, schema = part.open(), part.look()
                     self.parts.writes(part.name)
+                self.control.look(1)
                 function(ddl.Change(self, transaction, environment, schema), node)
                 return Result(statement.kind)
             return self._write(statement, work)
@@ -261,6 +280,30 @@ class Session(Running):
         columns, rows = self._reading(lambda environment: pragmas.run(self, environment, node))
         return Result("pragma", columns, None if columns is None else (None,) * len(columns), rows=rows)
 
+    def place_of_value(self, database, table, column, writing):
+        """What names a value in SQL: (table, column, rowid of the table), quoted. writing: it is to be changed.
+
+        OperationalError: there is no such table or column, or one that has no bytes of its own for this."""
+        def look(environment):
+            found = environment.schema.get(table, fold(database))
+            shown = f"{database}.{table}"
+            if found is None or isinstance(found, dict):
+                raise OperationalError(f"no such table: {shown}")
+            if not isinstance(found, Table):
+                raise OperationalError(f"cannot open view: {table}")
+            if not found.has_rowid:
+                raise OperationalError(f"cannot open table without rowid: {table}")
+            number = found.by_name.get(fold(column))
+            if number is None:
+                raise OperationalError(f'no such column: "{column}"')
+            if writing and (found.columns[number].generated or any(number in index.columns for index in found.indexes)):
+                raise OperationalError("cannot open indexed column for writing")
+            rowid = next((name for name in ("rowid", "_rowid_", "oid") if name not in found.by_name), None)
+            if rowid is None:
+                raise OperationalError(f"cannot open table whose rowid has no name: {table}")
+            return f"{ddl.always_quoted(database)}.{ddl.always_quoted(found.name)}", ddl.always_quoted(column), rowid
+        return self._reading(look)
+
     def schema_number(self):
         """A number that changes with the schema."""
         return self._version or 0
@@ -319,7 +362,7 @@ class Session(Running):
             raise NotSupportedError("ATTACH ... KEY: there is no encryption")
         if self._bound or self._transaction is not None:
             raise OperationalError("cannot ATTACH database within transaction")
-        self.parts.attach(self._text(node.file, values, statement), self._text(node.name, values, statement))
+        self.parts.attach(self._text(node.file, values, statement), self._text(node.name, values, statement), self.limits[ATTACHED])
         return Result("attach")
 
     def _on_detach(self, statement, node, values):
@@ -455,6 +498,10 @@ class Session(Running):
         if began:
             self.commit()
         return Result("release")
+
+    def settle(self):
+        """Computes what is left of the results of the open transaction and keeps it for their readers."""
+        self._settle()
 
     def close(self):
         """Rolls back what is open and ends the session. May be called again."""

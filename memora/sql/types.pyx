@@ -22,7 +22,7 @@ from libc.string cimport memcmp, memcpy, strchr, strlen
 
 from memora.engine.codec cimport buf_free, buf_init, buf_put, buf_reserve
 
-from memora.errors import OperationalError, ProgrammingError
+from memora.errors import NotText, ProgrammingError
 
 cdef extern from "Python.h":
     char *PyOS_double_to_string(double val, char format_code, int precision, int flags, int *ptype) except NULL
@@ -444,8 +444,7 @@ cdef object to_python(const Value *v):
         try:
             return PyUnicode_DecodeUTF8(<const char *>v.u.p, v.n, NULL)
         except UnicodeDecodeError:
-            raise OperationalError(
-                f"Could not decode to UTF-8: {(<const char *>v.u.p)[:100 if v.n > 100 else <Py_ssize_t>v.n]!r}") from None
+            raise NotText((<const char *>v.u.p)[:v.n]) from None
     if v.tag == T_REAL:
         return PyFloat_FromDouble(v.u.r)
     if v.tag == T_BLOB:

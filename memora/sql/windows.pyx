@@ -658,7 +658,7 @@ cdef class UserCall(Call):
             if instance is not None:
                 self.give_value(self.user.value(instance), &p.rows[i][self.result])
         if f.exclude == NOTHING and instance is not None:
-            self.user.finalize(instance)
+            self.user.dismiss(instance)
         return 0
 
 

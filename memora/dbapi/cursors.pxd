@@ -2,7 +2,7 @@
 
 
 cdef class ConnectionBase:
-    cdef public object _session, _tracer, row_factory, text_factory, _autocommit, _isolation_level
+    cdef public object _session, _tracer, _limits, row_factory, text_factory, _autocommit, _isolation_level
     cdef public int _detect_types
     cdef public object _thread
     cdef unsigned long thread          # 0: any may use it

@@ -1,7 +1,7 @@
-"""What each execute and fetch of memora.dbapi passes through: the bases of its Connection and Cursor.
+"""What each execute and fetch passes through: the bases of Connection and Cursor.
 
 A statement that the session knows already, with parameters of the plain types, on a connection that nobody watches, goes
-straight to the session. All else takes the way of dbapi.py, Cursor._execute, which decides every case; whatever is done there for an
+straight to the session. All else takes the way of cursor.py, Cursor._execute, which decides every case; whatever is done there for an
 ordinary statement must be done here, and `ConnectionBase.free` says when this way may be taken.
 """
 from cpython.long cimport PyLong_AsLongLongAndOverflow
@@ -11,10 +11,19 @@ from memora.sql.program cimport Result
 from memora.sql.running cimport HOW_CHANGE, HOW_OTHER, HOW_SELECT, Running, Statement
 
 
+cdef bint _adapting = False         # some type of plain values has an adapter
+
+
+def adapting(kind):
+    """Says that a type of plain values has an adapter now: none is bound as it is from here on."""
+    global _adapting
+    _adapting = True
+
+
 cpdef bint plain(given):
     """Whether parameters are a tuple of None, int of 64 bits, float, str, bytes: nothing is to be adapted."""
     cdef int overflow = 0
-    if type(given) is not tuple:
+    if type(given) is not tuple or _adapting:
         return False
     for value in <tuple>given:
         if type(value) is int:
@@ -34,7 +43,7 @@ cdef class ConnectionBase:
         cdef Running session = self._session
         if self._thread is not None and <unsigned long>self._thread != <unsigned long>PyThread_get_thread_ident():
             return 0
-        if self._tracer is not None or self._detect_types or self.text_factory is not str:
+        if self._tracer is not None or self._detect_types or self.text_factory is not str or self._limits is not None:
             return 0
         # an implicit transaction may have to be begun
         return not changes or session._transaction is not None or self._isolation_level is None or type(self._autocommit) is bool
@@ -45,8 +54,8 @@ cdef class CursorBase:
 
     def execute(self, sql, parameters=(), /):
         """Run one statement; `parameters` is a sequence (`?`) or a mapping (`:name`). Returns the cursor."""
-        if type(sql) is str and not self._closed and not self._busy and isinstance(self.connection._session, Running) and plain(
-                parameters):
+        if type(sql) is str and not self._closed and not self._busy and self.connection is not None and isinstance(
+                self.connection._session, Running) and plain(parameters):
             if self.quick(sql, parameters) is not None:
                 return self
         return self._execute(sql, parameters)
@@ -92,7 +101,7 @@ cdef class CursorBase:
 
     cdef int ready(self) except -1:
         cdef ConnectionBase connection = self.connection
-        if self._closed or self._busy or connection._session is None or (
+        if self._closed or self._busy or connection is None or connection._session is None or (
                 connection._thread is not None and <unsigned long>connection._thread != <unsigned long>PyThread_get_thread_ident()):
             self._check()
         return 0
