@@ -24,6 +24,9 @@ class PlayedResult:
         except sqlite3.Error as error:
             raise _mapped(error) from None
 
+    def escape(self):
+        pass
+
     def close(self):
         self._cursor.close()
 

@@ -1,24 +1,93 @@
-"""CPython's own tests of sqlite3 that are for what memora.dbapi has, run with the module swapped."""
+"""CPython's own tests of sqlite3, all modules of test.test_sqlite3 (sqlite3.test up to Python 3.10), run with memora.dbapi in its place.
+
+Test by test they pass, or stand in FAILS with the reason. The tests differ between Pythons: names that an interpreter's tests do not
+have are passed over, and where its version is not one of KNOWN, a failure that is not listed is shown and does not count.
+test_cli is left out: it is about `python -m sqlite3`, and Memora's shell is `python -m memora`.
+"""
+import contextlib
+import gc
+import importlib
+import os
+import pathlib
 import sys
+import types
 import unittest
+import warnings
 
 import pytest
 
 import memora.dbapi
 
-#: What cannot pass, and why. One that passes is to be taken out.
+MODULES = ("dbapi", "dump", "factory", "hooks", "regression", "transactions", "types", "userfunctions")
+#: Versions whose tests were looked through.
+KNOWN = ((3, 10, 13), (3, 11, 7), (3, 12, 1), (3, 13, 0))
+
+VIRTUAL = "virtual tables are SQLite's C interface; there is no FTS here"
+LOCKS = "nobody waits for a lock that an open transaction holds: of two that conflict, the later COMMIT raises SerializationError"
+#: What cannot pass, and why.
 FAILS = {
-    "test_func_too_many_args": "there is no getlimit() and setlimit()",
-    "test_function_destructor_via_gc": "a connection cannot be called for a prepared statement",
+    "MultiprocessTests.test_ctx_mgr_rollback_if_commit_failed": "its child process is SQLite and does not know the file's format",
+    "DumpTests.test_dump_virtual_tables": VIRTUAL,
+    "TransactionTests.test_locking": LOCKS,
+    "TransactionTests.test_raise_timeout": LOCKS,
 }
 
 
-@pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="the table is that of the tests of Python 3.11")
-def test_user_functions(monkeypatch):
-    theirs = pytest.importorskip("test.test_sqlite3.test_userfunctions", reason="this interpreter comes without its tests")
-    monkeypatch.setattr(theirs, "sqlite", memora.dbapi)
-    result = unittest.TestResult()
-    unittest.defaultTestLoader.loadTestsFromTestCase(theirs.FunctionTests).run(result)
-    assert result.testsRun > 25
-    failed = {case.id().rpartition(".")[2]: text for case, text in result.failures + result.errors}
-    assert sorted(failed) == sorted(FAILS), "\n".join(text for name, text in failed.items() if name not in FAILS)
+@contextlib.contextmanager
+def in_place_of_sqlite3():
+    """Imports within get memora.dbapi for sqlite3, and fresh modules of its tests, which are forgotten at the end."""
+    import sqlite3
+    package = "test.test_sqlite3" if sys.version_info >= (3, 11) else "sqlite3.test"
+    before = {name: module for name, module in sys.modules.items() if name.split(".")[0] == "sqlite3" or name.startswith(package)}
+    for name in before:
+        del sys.modules[name]
+    if package == "sqlite3.test":
+        folder = types.ModuleType(package)
+        folder.__path__ = [str(pathlib.Path(sqlite3.__file__).parent / "test")]
+        sys.modules[package] = folder
+    sys.modules["sqlite3"] = memora.dbapi
+    try:
+        yield package + (".test_" if sys.version_info >= (3, 11) else ".")
+    finally:
+        for name in list(sys.modules):
+            if name.split(".")[0] == "sqlite3" or name.startswith(package):
+                del sys.modules[name]
+        sys.modules.update(before)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_with_the_module_swapped(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with in_place_of_sqlite3() as prefix, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            theirs = importlib.import_module(prefix + name)
+        except ModuleNotFoundError as error:
+            if not f"{prefix}{name}".startswith(error.name or "-") and error.name != "_testcapi":
+                raise
+            pytest.skip("this interpreter comes without its tests")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        result = unittest.TestResult()
+        unittest.defaultTestLoader.loadTestsFromModule(theirs).run(result)
+        gc.collect()                    # connections that were left open
+    assert result.testsRun > 0
+    failed = {}
+    for case, text in result.failures + result.errors:
+        case = getattr(case, "test_case", case)         # of a subtest
+        failed[".".join(case.id().split(".")[-2:])] = text
+    new = "\n".join(f"{case}\n{text}" for case, text in failed.items() if case not in FAILS)
+    if new and sys.version_info[:3] not in KNOWN:
+        pytest.xfail(new)
+    assert not new, new
+    if os.environ.get("MEMORA_TEST_ALL") == "1" and sys.version_info[:3] in KNOWN:
+        ran = {f"{type(case).__name__}.{case._testMethodName}" for case in _cases(unittest.defaultTestLoader.loadTestsFromModule(theirs))}
+        assert not {case for case in FAILS if case in ran and case not in failed}, "passes now: take it from the list"
+
+
+def _cases(suite):
+    for part in suite:
+        if isinstance(part, unittest.TestSuite):
+            yield from _cases(part)
+        else:
+            yield part

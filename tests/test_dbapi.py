@@ -474,11 +474,11 @@ def test_two_cursors(con):
 
 def test_not_supported_says_so(played):
     con, _ = played
-    for use in (con.iterdump, lambda: con.backup(con), lambda: con("SELECT 1"), lambda: con.blobopen("t", "a", 1)):
+    for use in (lambda: con.load_extension("x"), lambda: con.enable_load_extension(True), lambda: con.setconfig(1002, True)):
         with pytest.raises(errors.NotSupportedError):
             use()
-    with pytest.raises(errors.NotSupportedError, match="mode=ro"):
-        memora.dbapi.connect("file:x?mode=ro", uri=True)
+    with pytest.raises(errors.NotSupportedError, match="vfs="):
+        memora.dbapi.connect("file:x?vfs=unix", uri=True)
 
 
 def test_dropped_connection_closes_its_session():
@@ -492,18 +492,14 @@ def test_dropped_connection_closes_its_session():
 
 
 def test_failed_session_closes_the_database(monkeypatch):
-    class Module:
-        @staticmethod
-        def open(name):
-            Module.opened = Failing()
-            return Module.opened
+    opened = []
 
     class Failing(PlayedDatabase):
         def session(self):
+            opened.append(self)
             raise errors.RegionFull("no room")
 
-    monkeypatch.setitem(sys.modules, "memora.database", Module)
-    monkeypatch.setattr(memora, "database", Module, raising=False)
+    monkeypatch.setattr(memora.database, "open", lambda name, **options: Failing())
     with pytest.raises(errors.RegionFull):
         memora.dbapi.connect("x")
-    assert Module.opened.closed
+    assert opened[0].closed

@@ -384,10 +384,11 @@ class Connection(ConnectionBase):
             raise NotSupportedError(f"{name} is {'on' if _SETTINGS[name] else 'off'} and cannot be changed")
 
     def set_authorizer(self, authorizer_callback):
-        """A callback that allows or denies."""
+        """Have `authorizer_callback(action, first, second, database, trigger or view)` asked, when a statement is prepared, what it may do.
+
+        It answers SQLITE_OK, SQLITE_DENY or SQLITE_IGNORE (a column is read as NULL); None ends it. NotAuthorized: it denied."""
         self._check()
-        if authorizer_callback is not None:
-            raise NotSupportedError("Connection.set_authorizer is not a part of this version of Memora")
+        self._session.set_authorizer(authorizer_callback)
 
     def set_progress_handler(self, progress_handler, n):
         """Call `progress_handler()` every `n` rows that are read or made; what it returns ends the statement if it is true."""

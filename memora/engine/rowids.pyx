@@ -269,6 +269,14 @@ cpdef int64_t next_rowid(Transaction t, uint32_t tree, int64_t least=INT64_MIN) 
     return <int64_t>(n ^ ZERO)
 
 
+cdef int give_back(Transaction t, uint32_t tree, int64_t rowid) except -1:
+    """Says that a rowid is not used after all: if it was the last one given, it is given again."""
+    cdef Range *r = range_of(t, tree)
+    if not r.dirty and r.next == (<uint64_t>rowid ^ ZERO) + 1:
+        r.next -= 1
+    return 0
+
+
 def next_number(Transaction t not None, uint32_t tree, bytes key not None) -> int:
     """The next number of the counter under a key: 8 bytes big-endian, the largest one given. From 1 on; one counter a tree."""
     cdef const uint8_t *k = <const uint8_t *>PyBytes_AS_STRING(key)

@@ -82,6 +82,8 @@ class Binder:
         while scope is not None:
             found = scope.find(node.name, node.table, node.schema)
             if found is not None:
+                if self.environment.authorizer is not None:
+                    found = self.permitted(found)
                 self.note_outer(found, passed)
                 if self.made and type(found) is not bound.Col:
                     if bound.Agg in map(type, bound.walk(found)) and not inner.aggregates:
@@ -100,6 +102,13 @@ class Binder:
                 return bound.Const(node.name)
         shown = ".".join(part for part in (node.schema, node.table, node.name) if part is not None)
         raise OperationalError(f"no such column: {shown}")
+
+    def permitted(self, found):
+        """What a name stands for, or NULL if the authorizer says that one of its columns is to be ignored."""
+        for part in bound.walk(found):
+            if type(part) is bound.Col and part.rel.asked and not self.environment.authorizer.reads(part.rel, part.index):
+                return bound.Const(None)
+        return found
 
     @staticmethod
     def note_outer(found, passed):
@@ -323,6 +332,8 @@ class Binder:
 
     def on_Function(self, node, scope):
         name = fold(node.name)
+        if self.environment.authorizer is not None:
+            self.environment.authorizer.ask("FUNCTION", None, node.name)
         if node.over is not None:
             return self.window_call(name, node, scope)
         if name in WINDOW_FUNCTIONS:

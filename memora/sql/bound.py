@@ -391,17 +391,18 @@ class RelColumn:
 class Rel:
     """Something in FROM. kind: "table" (table), "query" (query), "python" (rows), "rows" (kept by an operator), "recursive"
     (feedback of a common table). args: what a table-valued function ("python") is called with; changed: the target of UPDATE or
-    DELETE; forms, expressions, numbers: of its partial and expression indexes, see indexforms.py."""
+    DELETE; forms, expressions, numbers: of its partial and expression indexes, see indexforms.py; asked: an
+    authorizer is asked about its columns; source: the view that names it."""
 
     __slots__ = ("kind", "name", "alias", "columns", "refs", "table", "query", "rows", "args", "index_hint", "not_indexed",
-                 "shared", "changed", "found", "alone", "forms", "expressions", "numbers")
+                 "shared", "changed", "found", "alone", "forms", "expressions", "numbers", "asked", "source")
 
     def __init__(self, kind, name, alias, columns):
         self.found = (None, None)
         self.alone = frozenset((self,))
         self.kind, self.name, self.alias, self.columns, self.refs = kind, name, alias, columns, []
         self.table = self.query = self.rows = self.index_hint = self.shared = None
-        self.not_indexed = self.changed = False
+        self.not_indexed = self.changed = self.asked = False
         self.args = ()
         self.forms = self.numbers = None
         self.expressions = []

@@ -104,6 +104,8 @@ def insert(environment, node):
     """The WriteProgram of an INSERT or REPLACE."""
     binder, planner, c = start(environment, node)
     table = target(environment, node.table)
+    if environment.authorizer is not None:
+        environment.authorizer.ask("INSERT", table.name, None, table.database)
     scope = Scope()
     if node.with_ is not None:
         scope = binder.with_scope(node.with_, scope)
@@ -293,6 +295,9 @@ def update(environment, node):
     """The WriteProgram of an UPDATE."""
     binder, planner, c = start(environment, node)
     table = target(environment, node.table.table)
+    if environment.authorizer is not None:
+        for name in [name for assignment in node.assignments for name in assignment.columns]:
+            environment.authorizer.ask("UPDATE", table.name, name, table.database)
     query, scope, rel = change_query(binder, environment, node, table)
     pairs = bind_assignments(binder, table, node.assignments, scope)
     keys = key_columns(table, rel)
@@ -396,6 +401,8 @@ def delete(environment, node):
     """The WriteProgram of a DELETE."""
     binder, planner, c = start(environment, node)
     table = target(environment, node.table.table)
+    if environment.authorizer is not None:
+        environment.authorizer.ask("DELETE", table.name, None, table.database)
     query, scope, rel = change_query(binder, environment, node, table)
     query.exprs = key_columns(table, rel)
     writer = make_writer(c, binder, table)

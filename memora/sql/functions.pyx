@@ -17,7 +17,7 @@ from memora.sql.types cimport (
     T_BLOB, T_INT, T_NULL, T_REAL, T_TEXT, append, compare, format_real, from_python, parse_number, reserve, set_blob,
     set_int, set_null, set_real, set_text, text_of, to_integer, to_number, to_python, to_real, truth)
 
-from memora.errors import OperationalError
+from memora.errors import DataError, OperationalError
 from memora.sql.callbacks import Callbacks, failed
 
 cdef size_t MAX_LENGTH = 1000000000
@@ -461,7 +461,7 @@ cdef int f_replace(Function self, Value *args, int n, Value *out) except -1:
             append(&self.buffer, s.u.p + i, 1)
             i += 1
         if self.buffer.n > MAX_LENGTH:
-            raise OperationalError("string or blob too big")
+            raise DataError("string or blob too big")
     return give(self, out)
 
 
@@ -655,7 +655,7 @@ cdef int f_concat_ws(Function self, Value *args, int n, Value *out) except -1:
 cdef int f_zeroblob(Function self, Value *args, int n, Value *out) except -1:
     cdef int64_t size = to_integer(&args[0]), i
     if size > <int64_t>MAX_LENGTH:
-        raise OperationalError("string or blob too big")
+        raise DataError("string or blob too big")
     size = max(<int64_t>0, size)
     self.buffer.n = 0
     reserve(&self.buffer, size + 1)

@@ -7,7 +7,7 @@ from memora.engine.transaction cimport Transaction
 from memora.sql.runtime cimport Context, Expr, Op
 from memora.sql.types cimport T_TEXT, Value, to_python
 
-from memora.errors import NotText
+from memora.errors import IntegrityError, NotText
 
 
 cdef class Program:
@@ -63,6 +63,10 @@ cdef class WriteProgram:
         self.context.start(transaction, values)
         try:
             return self.work.run()
+        except IntegrityError:
+            if self.is_insert:
+                self.writer.unused()            # what ON CONFLICT FAIL leaves goes on with this number
+            raise
         finally:
             self.context.stop(self.ops)
 

@@ -25,6 +25,7 @@ class QueryBinder(Binder):
     def __init__(self, environment):
         super().__init__(environment)
         self.depth = 0
+        self.viewed = None              # the view that is being bound
 
     # -- a whole query
 
@@ -78,6 +79,8 @@ class QueryBinder(Binder):
     def core(self, node, scope, order_by):
         if isinstance(node, ast.Values):
             return self.values(node, scope, order_by)
+        if self.environment.authorizer is not None:
+            self.environment.authorizer.ask("SELECT", source=self.viewed)
         return self.plain(node, scope, order_by)
 
     # -- compounds
@@ -243,6 +246,8 @@ class QueryBinder(Binder):
                     found.append((column.name, bound.Col(rel, i)))
         if not matched:
             raise OperationalError(f"no such table: {node.table}")
+        if self.environment.authorizer is not None:
+            found = [(name, self.permitted(e)) for name, e in found]
         return found
 
     @staticmethod
@@ -498,6 +503,7 @@ class QueryBinder(Binder):
                 raise OperationalError(f"no such index: {node.indexed_by}")
         if any(map(is_special, table.indexes)):
             self.bind_forms(rel)
+        rel.asked, rel.source = True, self.viewed
         return rel
 
     def bind_forms(self, rel):
@@ -517,7 +523,11 @@ class QueryBinder(Binder):
 
     def view(self, view, node, query):
         statement = view.statement
-        inner = self.select(statement.select, Scope())
+        around, self.viewed = self.viewed, view.name
+        try:
+            inner = self.select(statement.select, Scope())
+        finally:
+            self.viewed = around
         names = list(statement.columns) or None
         return self.query_rel(inner, view.name, node.alias, names)
 

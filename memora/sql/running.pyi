@@ -31,6 +31,7 @@ class Running:
     settings: dict
     store: Any
     temporary: dict
+    query_only: bool
     total_changes: int
     virtual: dict
     def __init__(self, store: Any, virtual: dict | None = None, transaction: Transaction | None = None, *, parts: Any = None) -> None: ...

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from ..errors import NotSupportedError, OperationalError, ProgrammingError
 from . import alter, ast, ddl, dml, plan, pragmas
+from .authorizer import Authorizer
 from .callbacks import Collation, UserFunction
 from .catalog import Schema, Table, collation_of, fold
 from .compile import Compiler
@@ -26,11 +27,12 @@ from .runtime import Context
 class Environment:
     """What binding a statement may look up. literals_matter: set where the plan could be another one for other constants."""
 
-    __slots__ = ("schema", "functions", "virtual", "session", "file", "literals_matter")
+    __slots__ = ("schema", "functions", "virtual", "session", "file", "literals_matter", "authorizer")
 
     def __init__(self, schema, functions, virtual, session):
         self.schema, self.functions, self.virtual, self.session = schema, functions, virtual, session
         self.literals_matter = False
+        self.authorizer = session.authorizer
         self.file = getattr(session.store, "path", None)
 
     def collation(self, name):
@@ -51,6 +53,7 @@ class Session(Running):
         self._combined = (None, None)   # (the schemas that it was made of, databases.Combined)
         self._savepoints = []           # (name, engine savepoint, whether it began the transaction)
         self.limits = Limits()
+        self.authorizer = None
 
     # -- what users add
 
@@ -78,6 +81,11 @@ class Session(Running):
         before = self.limits.set(category, limit)
         self._cache.clear()
         return before
+
+    def set_authorizer(self, function):
+        """Has `function(action, first, second, database, source)` asked what statements may do; None ends it. See authorizer.py."""
+        self.authorizer = None if function is None else Authorizer(function)
+        self._cache.clear()
 
     # -- statements
 
@@ -155,6 +163,8 @@ class Session(Running):
         handler = getattr(self, "_on_" + statement.kind, None)
         if handler is None:
             raise NotSupportedError(f"{type(node).__name__} statements")
+        if self.authorizer is not None:
+            self._reading(lambda environment: self.authorizer.statement(node, environment.schema))
         return handler(statement, node, values)
 
     # -- definitions

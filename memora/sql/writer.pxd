@@ -45,6 +45,7 @@ cdef class TableWriter:
     cdef readonly EitherRow row
     cdef IndexWriter primary
     cdef int rowid_conflict
+    cdef bint chosen                   # new.rowid was given by next_rowid
     cdef str table
     cdef Buf record, locator, old_locator
     cdef public object sequence
@@ -62,6 +63,7 @@ cdef class TableWriter:
     cdef int clear_way(self, int action, bint updating) except -1
     cdef int insert(self, int action, bint given) except -1
     cdef int load_old(self, const uint8_t *p, size_t n) except -1
+    cpdef int unused(self) except -1
     cdef int remove_old(self) except -1
     cdef int update(self, int action) except -1
     cdef int put_entry(self, IndexWriter ix) except -1

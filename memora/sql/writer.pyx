@@ -13,7 +13,7 @@ from libc.string cimport memcmp, memcpy
 
 from memora.engine.codec cimport buf_free, buf_init
 from memora.engine.cursor cimport Cursor
-from memora.engine.rowids cimport next_rowid
+from memora.engine.rowids cimport give_back, next_rowid
 from memora.engine.transaction cimport Transaction
 from memora.sql.record cimport EitherRow, RecordSource, SlotSource, Source, key_put, key_rowid, record_encode, rowid_key
 from memora.sql.runtime cimport Arena, Context, Expr, Op
@@ -362,6 +362,7 @@ cdef class TableWriter:
         cdef IndexWriter ix
         cdef int way, a
         cdef bint careful
+        self.chosen = False
         if self.has_rowid:
             if self.rowid_column >= 0 and not given:
                 v = &self.values[self.rowid_column]
@@ -374,7 +375,8 @@ cdef class TableWriter:
                     self.new.rowid = v.u.i
                     given = True
             if not given:
-                self.new.rowid = (next_rowid(self.context.transaction, self.tree) if self.sequence is None
+                self.chosen = self.sequence is None
+                self.new.rowid = (next_rowid(self.context.transaction, self.tree) if self.chosen
                                   else self.sequence.next(self.context.transaction))
             elif self.sequence is not None:
                 self.sequence.used(self.new.rowid)
@@ -400,6 +402,13 @@ cdef class TableWriter:
         if self.has_rowid:
             self.last_rowid = self.new.rowid
         return 1
+
+    cpdef int unused(self) except -1:
+        """The row that was last begun was not written: the rowid that was chosen for it is free."""
+        if self.chosen:
+            self.chosen = False
+            give_back(self.context.transaction, self.tree, self.new.rowid)
+        return 0
 
     cdef int own_conflict(self) except -1:
         return self.rowid_conflict if self.has_rowid else self.primary.conflict
@@ -535,10 +544,13 @@ cdef class Insert:
                     given = True
             done = w.insert(action, given)
             if done == 2:
+                w.unused()
                 done = self.upsert.run(w)
             elif done:
                 self.inserted = True
-            if done:
+            if not done:
+                w.unused()
+            else:
                 self.count += 1
                 if self.returned is not None:
                     self.returned.append(result_row(self.returning))
