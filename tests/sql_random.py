@@ -305,8 +305,10 @@ class Generator:
         return f"SELECT {distinct}{', '.join(columns)} FROM {text}{where}{order}", bool(distinct)
 
     def change(self):
-        """An INSERT, UPDATE or DELETE."""
+        """An INSERT, UPDATE or DELETE; now and then, ANALYZE."""
         r = self.random
+        if r.random() < 0.05:
+            return "ANALYZE"
         table = r.choice(list(self.tables))
         columns = self.written[table]
         scope = [(table, self.tables[table])]

@@ -51,9 +51,9 @@ def test_partial_indexes_are_read_where_where_implies_their_condition(parts, whe
 
 
 def test_a_left_join_uses_a_partial_index_by_its_on_only(parts):
-    on = "SELECT u.id, t.id FROM t u LEFT JOIN t ON t.a = u.a AND t.state = 'open'"
+    on = "SELECT u.id, t.id FROM t u LEFT JOIN t ON t.a = u.a AND t.state = 'open' WHERE u.id = 5"
     assert any("open_a" in line for line in plan(parts, on))
-    where = "SELECT u.id, t.id FROM t u LEFT JOIN t ON t.a = u.a WHERE t.state = 'open' OR t.id IS NULL"
+    where = "SELECT u.id, t.id FROM t u LEFT JOIN t ON t.a = u.a WHERE u.id < 5 AND (t.state = 'open' OR t.id IS NULL)"
     assert not any("open_a" in line for line in plan(parts, where))
 
 
@@ -149,3 +149,147 @@ def test_conflict_targets_of_partial_and_expression_indexes():
             pair.same("SELECT * FROM t ORDER BY a, b, c")
     finally:
         pair.close()
+
+
+# --- statistics --------------------------------------------------------------------------------------------------
+
+STATISTICS = "SELECT tbl, idx, stat FROM sqlite_stat1 ORDER BY tbl, idx"
+
+
+def both(*statements):
+    """A Pair on which the statements have run."""
+    pair = sql_support.Pair()
+    for sql in statements:
+        pair.same(sql)
+    return pair
+
+
+def tables_to_analyze():
+    pair = both("CREATE TABLE t(a, b, c TEXT COLLATE NOCASE)", "CREATE INDEX ab ON t(a, b DESC)", "CREATE UNIQUE INDEX u ON t(c)",
+                "CREATE INDEX part ON t(b) WHERE b > 5", "CREATE INDEX e ON t(a + b)", "CREATE TABLE plain(q)", "CREATE TABLE nothing(q)",
+                "CREATE INDEX n ON nothing(q)", "CREATE TABLE w(k, l, m, PRIMARY KEY(k, l)) WITHOUT ROWID", "CREATE INDEX wm ON w(m)",
+                "INSERT INTO plain VALUES (1), (2)")
+    for i in range(40):
+        pair.same("INSERT INTO t VALUES (?, ?, ?)", (i % 3 if i % 4 else None, i % 5 if i % 6 else 10, None if i < 3 else str(i)))
+        pair.same("INSERT INTO w VALUES (?, ?, ?)", (i % 4, i, i % 2))
+    return pair
+
+
+def test_analyze_writes_what_sqlite_writes():
+    pair = tables_to_analyze()
+    try:
+        pair.same("ANALYZE")
+        assert len(pair.same(STATISTICS)) == 7
+        pair.same("DELETE FROM t WHERE a = 1")
+        for statement in ("ANALYZE ab", "ANALYZE plain", "ANALYZE main.w", "ANALYZE main", "ANALYZE nowhere", "ANALYZE main.nowhere"):
+            pair.same(statement)
+            pair.same(STATISTICS)
+        pair.same("DROP INDEX ab")
+        pair.same(STATISTICS)
+        pair.same("DROP TABLE w")
+        pair.same(STATISTICS)
+        pair.same("UPDATE sqlite_stat1 SET stat = '1000 1' WHERE idx = 'e'")
+        pair.same("ANALYZE sqlite_schema")
+        pair.same(STATISTICS)
+        pair.same("DROP TABLE sqlite_stat1")
+        pair.same("ANALYZE")
+        pair.same(STATISTICS)
+    finally:
+        pair.close()
+
+
+def test_statistics_decide_between_indexes_and_plans_follow_them(session):
+    session.execute("CREATE TABLE t(a, b, c)")
+    session.execute("CREATE INDEX by_a ON t(a)")
+    session.execute("CREATE INDEX by_b ON t(b)")
+    session.execute("INSERT INTO t SELECT value % 2, value, value FROM generate_series(1, 400)")
+    sql = "SELECT c FROM t WHERE a = 1 AND b = 7"
+    assert plan(session, sql) == ["SEARCH t USING INDEX by_a (a=?)"]
+    session.execute("ANALYZE")
+    assert plan(session, sql) == ["SEARCH t USING INDEX by_b (b=?)"]
+    session.execute("UPDATE sqlite_stat1 SET stat = CASE idx WHEN 'by_a' THEN '400 1' ELSE '400 300' END")
+    assert plan(session, sql) == ["SEARCH t USING INDEX by_b (b=?)"]       # as in SQLite: it was read before
+    session.execute("ANALYZE sqlite_schema")
+    assert plan(session, sql) == ["SEARCH t USING INDEX by_a (a=?)"]
+    session.execute("BEGIN")
+    session.execute("DELETE FROM sqlite_stat1")
+    session.execute("ANALYZE t")
+    assert plan(session, sql) == ["SEARCH t USING INDEX by_b (b=?)"]
+    session.execute("ROLLBACK")
+    assert plan(session, sql) == ["SEARCH t USING INDEX by_a (a=?)"]
+
+
+def test_analyze_of_attached_and_temporary_tables(session):
+    session.execute("ATTACH ':memory:' AS other")
+    session.execute("CREATE TABLE t(a)")
+    session.execute("CREATE TABLE other.u(a)")
+    session.execute("CREATE TEMP TABLE v(a)")
+    for table in ("t", "other.u", "v"):
+        session.execute(f"INSERT INTO {table} VALUES (1), (2)")
+    session.execute("ANALYZE")
+    assert sql_support.rows(session, "SELECT * FROM main.sqlite_stat1") == [("t", None, "2")]
+    assert sql_support.rows(session, "SELECT * FROM other.sqlite_stat1") == [("u", None, "2")]
+    session.execute("INSERT INTO u VALUES (3)")
+    session.execute("ANALYZE other")
+    assert sql_support.rows(session, "SELECT * FROM other.sqlite_stat1") == [("u", None, "3")]
+    session.execute("ANALYZE v")
+    assert sql_support.rows(session, "SELECT * FROM temp.sqlite_stat1") == [("v", None, "2")]
+
+
+# --- joins -------------------------------------------------------------------------------------------------------
+
+def test_the_sizes_of_tables_decide_on_the_order_of_a_join(session):
+    session.execute("CREATE TABLE large(id INTEGER PRIMARY KEY, k)")
+    session.execute("CREATE TABLE small(id INTEGER PRIMARY KEY, k)")
+    session.execute("INSERT INTO large SELECT value, value FROM generate_series(1, 20000)")
+    session.execute("INSERT INTO small SELECT value, value FROM generate_series(1, 10)")
+    for tables in ("large, small", "small, large"):
+        assert plan(session, f"SELECT count(*) FROM {tables} WHERE large.id = small.k") == [
+            "SCAN small", "SEARCH large USING INTEGER PRIMARY KEY (rowid=?)"]
+        # without an index, and where all rows are asked for, the smaller one is entered into a hash
+        assert plan(session, f"SELECT count(*) FROM {tables} WHERE large.k = small.k") == [
+            "SCAN large", "SEARCH small USING AUTOMATIC COVERING INDEX (k=?)"]
+        assert plan(session, f"SELECT count(*) FROM {tables} WHERE large.k = small.id") == [
+            "SCAN large", "SEARCH small USING AUTOMATIC COVERING INDEX (id=?)"]
+    assert plan(session, "SELECT count(*) FROM large CROSS JOIN small WHERE large.id = small.k")[0] == "SCAN large"
+    assert plan(session, "SELECT count(*) FROM large LEFT JOIN small ON large.id = small.k")[0] == "SCAN large"
+
+
+def test_a_join_is_planned_anew_when_a_table_has_grown(session):
+    session.execute("CREATE TABLE a(id INTEGER PRIMARY KEY, k)")
+    session.execute("CREATE TABLE b(id INTEGER PRIMARY KEY, k)")
+    sql = "SELECT count(*) FROM a, b WHERE a.k = b.id"
+    assert sql_support.rows(session, sql) == [(0,)]
+    first = session._cache[sql].programs[0]
+    assert sql_support.rows(session, sql) == [(0,)]
+    assert session._cache[sql].programs[0] is first
+    session.execute("INSERT INTO a SELECT value, value FROM generate_series(1, 20000)")
+    session.execute("INSERT INTO b VALUES (7, 7)")
+    assert sql_support.rows(session, sql) == [(1,)]
+    assert session._cache[sql].programs[0] is not first
+
+
+def test_a_limit_makes_no_hash(session):
+    session.execute("CREATE TABLE large(id INTEGER PRIMARY KEY, k)")
+    session.execute("INSERT INTO large SELECT value, value FROM generate_series(1, 20000)")
+    assert plan(session, "SELECT a.id FROM large a, large b WHERE a.k = b.id LIMIT 3")[1] == "SEARCH b USING INTEGER PRIMARY KEY (rowid=?)"
+
+
+def test_the_size_of_a_tree_is_guessed():
+    store = sql_support.Store.open(":memory:")
+    try:
+        transaction = store.begin()
+        tree = transaction.create_tree()
+        assert transaction.entries_about(tree) == -1            # nothing of it is in the region yet
+        transaction.put(tree, b"k", b"v")
+        transaction.commit()
+        for n in (100, 5000, 60000):
+            transaction = store.begin()
+            for i in range(n):
+                transaction.put(tree, i.to_bytes(8, "big"), b"value")
+            transaction.commit()
+            transaction = store.begin(read_only=True)
+            assert n / 2 <= transaction.entries_about(tree) <= n * 2
+            transaction.rollback()
+    finally:
+        store.close()

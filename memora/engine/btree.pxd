@@ -1,4 +1,4 @@
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from memora.engine.frames cimport Look
 from memora.engine.layout cimport mm_map, mm_frame, mm_valref
 from memora.engine.page cimport Entry
@@ -12,6 +12,7 @@ ctypedef struct Path:
     int found
 
 cdef int find(mm_map *m, uint64_t s, uint32_t root, uint32_t tree, const uint8_t *k, size_t kn, Look *look, uint32_t *slot) noexcept nogil
+cdef int64_t entries_about(mm_map *m, uint64_t s, uint32_t root, uint32_t tree) noexcept nogil
 
 cdef int locate(mm_map *m, uint32_t root, uint32_t tree, const uint8_t *k, size_t kn, Path *path) noexcept nogil
 cdef int leftmost(mm_map *m, uint32_t root, uint32_t tree, Path *path) noexcept nogil

@@ -14,7 +14,7 @@ WRITERS     locate, then put_at or delete_at on that path; all on private copies
 READERS     find() at one S; see frames.pyx for what must be checked after it.
 SOURCE      Bayer and Unterauer, Prefix B-trees (TODS 1977); slot heads after Graefe and Larson (ICDE 2001).
 """
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 from memora.engine.extents cimport extent_bytes, new_extent, retire_extent, retire_logged
 from memora.engine.frames cimport Look, corrupt, current, dirty, expect_leaf, expect_page, free_page, new_page, page_at, still_there
@@ -54,6 +54,26 @@ cdef int find(mm_map *m, uint64_t s, uint32_t root, uint32_t tree, const uint8_t
         if not still_there(look):       # before the child's number is used
             return MM_MOVED
     return MM_MOVED
+
+
+cdef int64_t entries_about(mm_map *m, uint64_t s, uint32_t root, uint32_t tree) noexcept nogil:
+    """How many entries a tree has, guessed from the pages in the middle of each level; -1: they moved. Nobody needs to validate a guess."""
+    cdef uint32_t pgno = root, depth, count
+    cdef int64_t product = 1
+    cdef Look look
+    for depth in range(MM_MAX_DEPTH):
+        if page_at(m, s, pgno, &look) or look.page.tree != tree:
+            return -1
+        count = mm_ld16(&look.page.count)
+        if look.page.level == 0:
+            return product * count if still_there(&look) else -1
+        if count > MM_MAX_SLOTS:
+            return -1
+        pgno = child_at(look.page, (count + 1) // 2)
+        if not still_there(&look):
+            return -1
+        product *= count + 1
+    return -1
 
 
 cdef int fences(mm_map *m, uint64_t s, uint32_t root, uint32_t tree, const mm_frame *leaf, uint32_t pgno, Entry *lo, uint8_t *lobuf, Entry *hi,

@@ -73,6 +73,7 @@ cdef class Transaction:
     cdef int c_delta(self, uint32_t tree, const uint8_t *k, size_t kn, uint8_t kind, const uint8_t *argument, uint32_t n, uint64_t until) except -1
     cdef int c_delete(self, uint32_t tree, const uint8_t *k, size_t kn) except -1
     cpdef uint32_t create_tree(self) except 0
+    cpdef int64_t entries_about(self, uint32_t tree) except? -2
     cdef uint32_t create(self, uint32_t kind, const uint8_t *control, size_t n) except 0
     cpdef drop_tree(self, uint32_t tree)
     cpdef int savepoint(self) except -1

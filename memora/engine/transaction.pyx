@@ -16,7 +16,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int32_t, int64_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memset
-from memora.engine.btree cimport value_bytes
+from memora.engine.btree cimport entries_about, value_bytes
 from memora.engine.codec cimport buf_free, whole_bytes
 from memora.engine.commit cimport commit_all, read_roots
 from memora.engine.delta cimport DELTA_RECORD, delta_once
@@ -665,6 +665,20 @@ cdef class Transaction:
     def store_now_ns(self) -> int:
         """The wall clock of this snapshot in ns: what expires by it is absent."""
         return self.wall()
+
+    cpdef int64_t entries_about(self, uint32_t tree) except? -2:
+        """How many entries a B+tree has at S, guessed from a page of each level; -1: nobody knows. It is no read that a commit has to uphold."""
+        cdef TreeRef *t
+        cdef uint32_t tries
+        cdef int64_t found = -1
+        self.check()
+        t = self.ref(tree)
+        if t.root and not t.hashed:
+            for tries in range(4):
+                found = entries_about(self.m, self.s, t.root, tree)
+                if found >= 0:
+                    break
+        return found
 
     # ---- Python twins of the C calls
 

@@ -1,22 +1,15 @@
 """Ways to reach the rows of one table, and what they cost.
 
 From the conditions that can be tested once certain other relations have a row, those of the form "column op expression" are taken
-as terms; each index, and the rowid, is tried with the terms that fit its first columns. Costs are in units of one row read in a
-scan. Without statistics a table counts as a million rows, and an index column divides as SQLite assumes.
+as terms; each index, and the rowid, is tried with the terms that fit its first columns. What a way costs is in costs.py.
 """
 from __future__ import annotations
 
-import math
-
 from ..errors import OperationalError
-from . import bound, plan
+from . import bound, costs, plan
 from .bound import Rel, RelColumn
 from .indexforms import FIRST_EXPRESSION, bare, implied
 
-TABLE_ROWS = 1000000.0
-LOOKUP_COST = 3.0           # of fetching a row by its rowid from an index entry, in rows of a scan
-SEEK_COST = 4.0
-SUBQUERY_VALUES = 25.0
 SAME = object()             # of an index that has columns only, and no condition
 FLIPPED = {"=": "=", "IS": "IS", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
 
@@ -126,18 +119,19 @@ def affinity_fits(affinity, column_affinity):
     return column_affinity >= 2
 
 
-def paths(rel, terms, conditions):
+def paths(rel, terms, conditions, sizes):
     """All ways to read a table, given the terms whose needs are met. The whole scan is the first."""
     table = rel.table
+    size = sizes.rows(table)
     found = []
     if rel.index_hint is None:
         if table.has_rowid:
-            found.append(Path(TABLE_ROWS, TABLE_ROWS, lambda reverse=False: plan.TableScan(rel, reverse=reverse),
+            found.append(Path(size, size, lambda reverse=False: plan.TableScan(rel, reverse=reverse),
                               order=[(-1, False, 0)], unique=True))
-            found.extend(rowid_paths(rel, terms))
+            found.extend(rowid_paths(rel, terms, size))
         else:
-            found.append(index_path(rel, table.primary_key, terms, False, table.primary_key.columns))
-            found.append(Path(TABLE_ROWS * 1.01, TABLE_ROWS,
+            found.append(index_path(rel, table.primary_key, terms, False, table.primary_key.columns, sizes))
+            found.append(Path(size * 1.01, size,
                               lambda reverse=False: plan.IndexScan(rel, table.primary_key, reverse=reverse),
                               order=list(zip(table.primary_key.columns, table.primary_key.descending,
                                              table.primary_key.collations))))
@@ -156,10 +150,12 @@ def paths(rel, terms, conditions):
         positions, _ = plan.index_positions(table, index)
         covering = table.has_rowid and all(
             i < 0 or i == table.rowid_column or positions[i] >= 0 for i in used)
-        path = index_path(rel, index, terms, covering, index.columns if form is SAME else form.columns)
+        path = index_path(rel, index, terms, covering, index.columns if form is SAME else form.columns, sizes)
+        if form is not SAME and form.where:
+            settle_where(path, form.where, conditions)
         if covering and not path.used and (rel.changed or len(index.columns) >= len(table.columns)):
             # not shorter than the table; and rows to be changed are taken in the table's own order
-            path.cost = TABLE_ROWS * 1.1
+            path.cost = size * 1.1
         found.append(path)
     if not found:
         raise OperationalError("no query solution")        # INDEXED BY a partial index whose condition the query does not imply
@@ -177,35 +173,41 @@ def in_list(term, column_affinity, collation, descending, make):
 
 
 def list_size(term):
-    return SUBQUERY_VALUES if isinstance(term.expr, bound.Query) else float(max(1, len(term.expr)))
+    return costs.SUBQUERY_VALUES if isinstance(term.expr, bound.Query) else float(max(1, len(term.expr)))
 
 
-def rowid_paths(rel, terms):
+def settle_where(path, where, conditions):
+    """Every entry of a partial index fulfils its conditions: who asks for just them need not test them."""
+    keys = {term.key() for term in where}
+    path.used += [c for c in conditions if c.key() in keys]
+
+
+def rowid_paths(rel, terms, size):
     mine = [t for t in terms if t.column == -1]
     for t in mine:
         if t.op in ("=", "IS"):
-            yield Path(SEEK_COST, 1.0, lambda reverse=False, t=t: plan.RowLookup(rel, t.expr), (t.condition,),
+            yield Path(costs.seek(size), 1.0, lambda reverse=False, t=t: plan.RowLookup(rel, t.expr), (t.condition,),
                        fixed=(-1,), unique=True)
         elif t.op == "IN":
-            size = list_size(t)
-            yield Path(SEEK_COST * size, size,
+            values = list_size(t)
+            yield Path(costs.seek(size) * values, values,
                        lambda reverse=False, t=t: in_list(t, 3, 0, False, lambda value: plan.RowLookup(rel, value)),
                        (t.condition,))
     low = next((t for t in mine if t.op in (">", ">=")), None)
     high = next((t for t in mine if t.op in ("<", "<=")), None)
     if low or high:
-        rows = TABLE_ROWS / (16.0 if low and high else 4.0)
+        rows = max(size * costs.ranged(low, high), 1.0)
         bounds = [None if t is None else (t.expr, t.op in ("<", ">")) for t in (low, high)]
-        yield Path(SEEK_COST + rows, rows,
+        yield Path(costs.seek(size) + rows, rows,
                    lambda reverse=False: plan.TableScan(rel, bounds[0], bounds[1], reverse),
                    [t.condition for t in (low, high) if t], order=[(-1, False, 0)], unique=True)
 
 
-def index_path(rel, index, terms, covering, columns):
+def index_path(rel, index, terms, covering, columns, sizes):
     """The best use of one index; columns: as the terms number them."""
     table = rel.table
     equal, used, fixed, lists = [], [], [], []
-    rows = TABLE_ROWS
+    rows = size = sizes.entries(index)
     loops = 1.0
     low = high = None
     for n, column in enumerate(columns):
@@ -228,22 +230,22 @@ def index_path(rel, index, terms, covering, columns):
                 low = next((t for t in mine if t.op in (">", ">=")), None)
                 high = next((t for t in mine if t.op in ("<", "<=")), None)
                 break
-        rows = 10.0 if n == 0 else max(rows - 1.0, 2.0)
+        rows = sizes.equal(index, n + 1, rows, size)
     whole = len(equal) == len(index.columns)
     primary = index is table.primary_key
     unique = (index.unique and whole and all(t.op == "=" for t, _ in equal))
     if unique:
         rows = 1.0
-    rows *= loops
+    rows = min(rows * loops, size)
     if low or high:
-        rows /= 16.0 if low and high else 4.0
+        rows *= costs.ranged(low, high)
         used = used + [t.condition for t in (low, high) if t]
-    per_row = 1.1 if covering else 1.0 if primary else LOOKUP_COST
+    rows = max(rows, 1.0)
     if not equal and not low and not high:
         # a covering index is shorter than its table
-        cost = TABLE_ROWS * (0.9 if covering else 1.0 if primary else 1.0 + LOOKUP_COST)
+        cost = size * (0.9 if covering else 1.0 if primary else 1.0 + costs.ROW)
     else:
-        cost = SEEK_COST * loops + rows * per_row
+        cost = costs.seek(size) * loops + rows * (costs.ENTRY if covering else 1.0 if primary else costs.ROW)
     order = []
     if not lists:
         columns = list(columns) + ([-1] if table.has_rowid and not index.unique else [])
@@ -302,7 +304,3 @@ def order_direction(path, rel, order):
         if column == -1:
             break
     return direction or 1
-
-
-def sort_cost(rows):
-    return rows * math.log2(rows + 2.0) * 0.3

@@ -330,6 +330,7 @@ class Schema:
             elif row["kind"] == "trigger":
                 self.triggers.setdefault(fold(row["table"]), []).append(row)
         self._objects = {}
+        self.statistics = None          # statistics.Statistics, once somebody asked
         self._old = old
         if old is not None:
             old._old = None

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from ..engine import catalog as engine_catalog
 from ..errors import NotSupportedError, OperationalError
-from . import ast, bound, dml, sequence
+from . import ast, bound, dml, sequence, statistics
 from .catalog import SCHEMA_NAMES, Table, View, fold, index_of, table_of
 from .parser import parse
 from .queries import QueryBinder
@@ -20,6 +20,10 @@ class Change:
         engine_catalog.put(self.transaction, name, {"kind": kind, "name": name, "tree": tree, "sql": sql, "seq": self.seq,
                                                     **more})
         self.seq += 1
+
+    def replace(self, row):
+        """Writes a row of the catalog once more: whoever looked at the catalog looks again."""
+        engine_catalog.put(self.transaction, row["name"], row)
 
     def exists(self, name, kind):
         """Raises if the name is taken; the words depend on what is to be made."""
@@ -189,7 +193,7 @@ def drop(change, node):
         raise OperationalError(f"no such {kind}: {shown}")
     if row["kind"] != kind:
         raise OperationalError(f"use DROP {row['kind'].upper()} to delete {row['kind']} {row['name']}")
-    if fold(name).startswith("sqlite_"):
+    if fold(name).startswith("sqlite_") and fold(name) != statistics.NAME:
         raise OperationalError(f"table {name} may not be dropped" if kind == "table" else
                                "index associated with UNIQUE or PRIMARY KEY constraint cannot be dropped")
     transaction = change.transaction
@@ -202,6 +206,9 @@ def drop(change, node):
             transaction.drop_tree(other["tree"])
             engine_catalog.delete(transaction, other["name"])
         sequence.forget(change.schema, transaction, name)
+        statistics.forget(change.schema, transaction, table=name)
+    elif kind == "index":
+        statistics.forget(change.schema, transaction, index=name)
     if kind in ("table", "view"):
         for other in change.schema.triggers.get(fold(name), ()):
             engine_catalog.delete(transaction, other["name"])

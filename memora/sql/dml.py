@@ -80,11 +80,16 @@ def index_writer(c, binder, index, scope):
 
 def start(environment, statement):
     binder = QueryBinder(environment)
-    planner = Planner()
+    planner = Planner(environment)
     c = Compiler(Context(len(statement.params)), planner)
     c.context.control = environment.session.control
     c.environment = environment
     return binder, planner, c
+
+
+def finished(planner, program):
+    program.guesses = planner.guesses()
+    return program
 
 
 def returning(binder, c, nodes, rel, source):
@@ -142,7 +147,7 @@ def insert(environment, node):
     upsert = make_upsert(binder, c, node, table, rel, writer) if node.upserts else None
     results, columns = returning(binder, c, node.returning, rel, writer.new)
     work = Insert(op, writer, sources, rowid, node.or_action, results, upsert)
-    return WriteProgram(c.context, work, writer, c.ops, columns, True, table.database)
+    return finished(planner, WriteProgram(c.context, work, writer, c.ops, columns, True, table.database))
 
 
 def insert_place(table, name):
@@ -320,7 +325,7 @@ def update(environment, node):
     work.setup(columns, values, node.or_action, results)
     if counter is not None:
         work = Count(writer, work, *counter)
-    return WriteProgram(c.context, work, writer, c.ops, names, False, table.database)
+    return finished(planner, WriteProgram(c.context, work, writer, c.ops, names, False, table.database))
 
 
 def counts(binder, c, table, rel, node, query, pairs):
@@ -412,12 +417,12 @@ def delete(environment, node):
     work = Delete(root, writer, exprs, None)
     results, names = returning(binder, c, node.returning, rel, writer.old)
     work.setup(results)
-    return WriteProgram(c.context, work, writer, c.ops, names, False, table.database)
+    return finished(planner, WriteProgram(c.context, work, writer, c.ops, names, False, table.database))
 
 
 def query_plan(environment, node):
     """The plan of the rows that a statement reads, for EXPLAIN; None if it reads none."""
-    binder, planner = QueryBinder(environment), Planner()
+    binder, planner = QueryBinder(environment), Planner(environment)
     if isinstance(node, ast.Select):
         return planner.query(binder.select(node, None)).root
     if isinstance(node, (ast.Update, ast.Delete)):
@@ -438,7 +443,7 @@ def query_plan(environment, node):
 def build_index(environment, transaction, table, index):
     """Enters all rows of a table into a new index."""
     binder = QueryBinder(environment)
-    c = Compiler(Context(0), Planner())
+    c = Compiler(Context(0), Planner(environment))
     c.context.control = environment.session.control
     c.environment = environment
     writer = make_writer(c, binder, table)

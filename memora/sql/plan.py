@@ -2,19 +2,20 @@
 itself for EXPLAIN, in SQLite's words where it has some."""
 from __future__ import annotations
 
-from . import bound, operators, scan, setoperators, sorting, windows
+from . import bound, costs, operators, scan, setoperators, sorting, windows
 from .record import RecordSource, SlotSource
 
 
 class QueryPlan:
-    """A query's operator tree and its result expressions."""
+    """A query's operator tree and its result expressions. rows, cost: the planner's guesses."""
 
     def __init__(self, root, exprs):
         self.root, self.exprs = root, exprs
+        self.rows = self.cost = costs.RECURSIVE_ROWS
 
 
 class Node:
-    """The base of plan nodes. rows, cost: the planner's guesses."""
+    """The base of plan nodes."""
 
     children = ()
     detail = None

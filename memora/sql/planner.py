@@ -1,46 +1,22 @@
 """From bound queries to physical plans: merging, pushing conditions down, the order of joins, access paths, sorting.
 
-SELECT is planned inside out: FROM and WHERE, GROUP BY, HAVING, windows, DISTINCT, ORDER BY, LIMIT. The join order is found greedily from
-each promising first table, by the guessed number of rows that it leaves. Every condition is tested as soon as the relations
+SELECT is planned inside out: FROM and WHERE, GROUP BY, HAVING, windows, DISTINCT, ORDER BY, LIMIT. The order of joins and
+the way to each relation are found in search.py. Every condition is tested as soon as the relations
 that it reads have a row; those of an outer join's ON are tested inside of it, and WHERE after it.
 """
 from __future__ import annotations
 
 from ..errors import NotSupportedError
-from . import access, bound, plan
-from .bound import JoinNode, Leaf, Rel, RelColumn
-
-
-
-class Item:
-    """Something to be joined: a relation, or a whole tree of them. on: conditions of its outer join, or None; needs: the
-    relations that must come before it."""
-
-    __slots__ = ("tree", "rels", "on", "needs", "number")
-
-    def __init__(self, tree, on, needs, number):
-        self.tree, self.on, self.needs, self.number = tree, on, needs, number
-        self.rels = set(tree.rels())
-
-    @property
-    def rel(self):
-        return self.tree.rel if type(self.tree) is Leaf else None
-
-
-class Step:
-    """An item with the way that was chosen to read it."""
-
-    __slots__ = ("item", "path", "direction", "pairs")
-
-    def __init__(self, item, path, direction=1, pairs=None):
-        self.item, self.path, self.direction, self.pairs = item, path, direction, pairs
+from . import access, bound, costs, plan
+from .bound import Leaf, Rel, RelColumn
+from .search import Item, Search, volatile
 
 
 class Planner:
-    """Plans the queries of one statement."""
+    """Plans the queries of one statement; environment: the statement's. joined: whether the sizes of tables decided on an order of joins."""
 
-    def __init__(self):
-        self.plans = {}
+    def __init__(self, environment):
+        self.plans, self.sizes, self.joined = {}, costs.Sizes(environment), False
 
     def query(self, q):
         """The QueryPlan of a bound query; the same one each time it is asked."""
@@ -54,8 +30,13 @@ class Planner:
                 found = self.finish(q, plan.Recursive(self, q))
             else:
                 found = self.finish(q, plan.Rows(q.rel, q.rows))
+                found.rows = found.cost = float(len(q.rows))
             self.plans[q] = found
         return found
+
+    def guesses(self):
+        """{tree: rows} of the guesses that the plan rests on; None if it rests on none."""
+        return self.sizes.guesses if self.joined and self.sizes.guesses else None
 
     @staticmethod
     def varies(q):
@@ -77,7 +58,10 @@ class Planner:
             node = plan.Concatenate([self.query(a) for a in reversed(arms)], q.rel)
         else:
             node = plan.SetOperation(q.op, self.query(q.left), self.query(q.right), q.rel)
-        return self.finish(q, node)
+        found = self.finish(q, node)
+        parts = [self.query(a) for a in (arms if q.op == "UNION ALL" else (q.left, q.right))]
+        found.rows, found.cost = rows_limited(q, sum(p.rows for p in parts)), sum(p.cost for p in parts)
+        return found
 
     def finish(self, q, node, exprs=None, sorted_=False):
         """ORDER BY and LIMIT."""
@@ -96,7 +80,7 @@ class Planner:
             q.from_ = self.merge(q, q.from_, True)
         grouped = q.group_rel is not None
         wanted = [] if grouped or q.distinct or q.windows else q.order_by
-        sorted_ = False
+        sorted_, rows, cost = False, 1.0, 1.0
         if q.from_ is None:
             node = plan.SingleRow()
             if conditions:
@@ -106,12 +90,15 @@ class Planner:
             q.from_ = self.strengthen(q.from_, conditions)
             extreme = self.extreme(q) if grouped else None
             if extreme is not None:
-                node, found = self.joins(q.from_, conditions, [extreme], True)
+                node, found, state = self.joins(q.from_, conditions, [extreme], True)
                 if found:
                     node = plan.Limit(plan.Filter(node, [bound.IsNull(extreme.expr, True)]), bound.Const(1), None)
             else:
-                node, sorted_ = self.joins(q.from_, conditions, wanted, q.limit is not None and not q.windows)
+                limited = q.limit is not None and not q.windows and not grouped and not q.distinct
+                node, sorted_, state = self.joins(q.from_, conditions, wanted, limited)
+            rows, cost = state.rows, state.begin + state.cost
         if grouped:
+            rows = max(rows * costs.GROUPS, 1.0) if q.group_by is not None else 1.0
             node = plan.GroupBy(node, q)
             if q.having:
                 node = plan.Filter(node, q.having)
@@ -123,7 +110,9 @@ class Planner:
             node, exprs = self.distinct(q, node)
         if q.order_by and not grouped and not q.windows and q.from_ is None:
             sorted_ = not q.distinct
-        return self.finish(q, node, exprs, sorted_ and not grouped and not q.distinct)
+        found = self.finish(q, node, exprs, sorted_ and not grouped and not q.distinct)
+        found.rows, found.cost = rows_limited(q, rows), cost
+        return found
 
     def distinct(self, q, node):
         """Projects, so that results are computed once, and drops repeated rows; what ORDER BY needs beyond the result
@@ -210,7 +199,7 @@ class Planner:
             items.append(Item(tree, None, set(needs), len(items)))
 
     def joins(self, tree, conditions, order, limited):
-        """(node, whether its rows are in that order)."""
+        """(node, whether its rows are in that order, the State that it was made from)."""
         items, pool = [], list(conditions)
         self.flatten(tree, items, pool, set())
         own = set(tree.rels())
@@ -221,12 +210,12 @@ class Planner:
                     item.needs |= (bound.deps(arg) & own) - item.rels
         before = [c for c in pool if not (bound.deps(c) & own) and not volatile(c)]
         pool = [c for c in pool if c not in before]
-        search = Search(self, items, pool, own, order, limited)
-        steps, sorted_ = search.run()
-        node = self.assemble(steps, pool, own)
+        best = Search(self, items, pool, own, order, limited).run()
+        self.joined = self.joined or len(items) > 1
+        node = self.assemble(best.steps, pool, own)
         if before:
             node = plan.Precondition(node, before)
-        return node, sorted_
+        return node, bool(order) and best.ordered, best
 
     def assemble(self, steps, pool, own):
         """The left-deep tree of the chosen steps, each condition at its first possible place."""
@@ -274,7 +263,7 @@ class Planner:
         """A relation read as a whole; `again`: it will be read more than once."""
         if rel.kind == "table":
             terms = [t for t in access.terms_of(rel, conditions) if not t.needs]
-            path = min(access.paths(rel, terms, conditions), key=lambda p: p.cost)
+            path = min(access.paths(rel, terms, conditions, self.sizes), key=lambda p: p.cost)
             node = path.make()
             conditions = [c for c in conditions if c not in path.used]
         elif rel.kind == "python":
@@ -293,163 +282,12 @@ class Planner:
             left_rels = set(tree.left.rels())
             if any(bound.deps(arg) & left_rels for rel in tree.right.rels() for arg in rel.args):
                 raise NotSupportedError(f"a table-valued function that reads the left side of a {tree.kind} JOIN")
-            left, _ = self.joins(tree.left, [], [], False)
-            right, _ = self.joins(tree.right, [], [], False)
+            left, _, _ = self.joins(tree.left, [], [], False)
+            right, _, _ = self.joins(tree.right, [], [], False)
             node = plan.FullJoin(left, right, tree.left.rels(), tree.right.rels(), tree.on, tree.kind == "FULL")
             return plan.Filter(node, conditions) if conditions else node
-        node, _ = self.joins(tree, conditions, [], False)
+        node, _, _ = self.joins(tree, conditions, [], False)
         return node
-
-
-class Search:
-    """The search for a join order."""
-
-    def __init__(self, planner, items, pool, own, order, limited):
-        self.planner, self.items, self.pool, self.own = planner, items, pool, own
-        self.order, self.limited = order, limited
-        self.terms, self.equalities = {}, {}
-        for item in items:
-            rel = item.rel
-            if rel is None:
-                continue
-            conditions = pool if item.on is None else item.on
-            if rel.kind == "table":
-                self.terms[item] = access.terms_of(rel, conditions)
-            self.equalities[item] = equalities(rel, conditions)
-        self.weights = [(c, bound.deps(c) & own, selectivity(c)) for c in pool]
-
-    def run(self):
-        firsts = [item for item in self.items if not item.needs and item.on is None]
-        if not firsts:
-            firsts = [self.items[0]]
-        options = []
-        for item in firsts:
-            for step, ordered in self.first_steps(item):
-                options.append((step.path.cost if step.path else access.TABLE_ROWS, self.rows(step, set()), step, ordered))
-        options.sort(key=lambda o: (o[1], o[0]))
-        if len(self.items) > 8:
-            ordered = [o for o in options if o[3]][:1]
-            options = options[:2] + ordered
-        best = None
-        for cost, rows, step, ordered in options:
-            steps, total, out = self.extend(step, cost, rows)
-            if self.order and not ordered:
-                total += access.sort_cost(out)
-            elif self.order and self.limited:
-                total *= 0.05
-            if best is None or total < best[0]:
-                best = (total, steps, ordered)
-        return best[1], bool(self.order) and best[2]
-
-    def first_steps(self, item):
-        rel = item.rel
-        if rel is None or rel.kind != "table":
-            return [(self.step(item, set(), 1.0, True), False)]
-        terms = [t for t in self.terms[item] if not (t.needs & self.own)]
-        found = access.paths(rel, terms, self.pool)
-        best = min(found, key=lambda p: p.cost)
-        steps = [(self.hashed_first(item, best), False)]
-        if self.order:
-            for path in found:
-                direction = access.order_direction(path, rel, self.order)
-                if direction:
-                    steps.append((Step(item, path, direction), True))
-        return steps
-
-    def hashed_first(self, item, best):
-        """In a query that runs again for each outer row, a hash over the whole table may stand for a missing index."""
-        if best.cost > 1000.0:
-            pairs = [p for p in self.equalities[item] if not (p[5] & self.own) and p[5]]
-            if pairs:
-                return Step(item, None, pairs=pairs)
-        return Step(item, best)
-
-    def extend(self, first, cost, rows):
-        """Adds all other items, the one that leaves the fewest rows first: (steps, cost, rows)."""
-        steps, placed = [first], set(first.item.rels)
-        left = [item for item in self.items if item is not first.item]
-        while left:
-            best = None
-            for item in left:
-                if not item.needs <= placed:
-                    continue
-                step = self.step(item, placed, rows, False)
-                step_cost = self.cost(step)
-                factor = self.rows(step, placed)
-                rank = (rows * factor, step_cost, item.number)
-                if best is None or rank < best[0]:
-                    best = (rank, step, step_cost, factor)
-            _, step, step_cost, factor = best
-            cost += step_cost if step.pairs is not None else rows * step_cost
-            if step.pairs is not None:
-                cost += rows
-            rows = max(rows * factor, 1e-3)
-            steps.append(step)
-            placed |= step.item.rels
-            left.remove(step.item)
-        return steps, cost, rows
-
-    def step(self, item, placed, rows, first):
-        rel = item.rel
-        if rel is None:
-            return Step(item, None)
-        pairs = [p for p in self.equalities[item] if p[5] and (p[5] & self.own) <= placed and (p[5] & placed or first)]
-        if rel.kind != "table":
-            return Step(item, None, pairs=pairs or None)
-        terms = [t for t in self.terms[item] if (t.needs & self.own) <= placed]
-        found = access.paths(rel, terms, self.pool if item.on is None else item.on)
-        best = min(found, key=lambda p: p.cost)
-        if pairs and best.cost > 1000.0 and best.cost * rows > 20.0 * access.TABLE_ROWS:
-            return Step(item, None, pairs=pairs)
-        return Step(item, best)
-
-    @staticmethod
-    def cost(step):
-        if step.pairs is not None:
-            return 10.0 * access.TABLE_ROWS
-        return step.path.cost if step.path is not None else access.TABLE_ROWS
-
-    def rows(self, step, placed):
-        """How many rows a step leaves for each row before it."""
-        item = step.item
-        rows = 10.0 if step.pairs is not None else step.path.rows if step.path is not None else access.TABLE_ROWS
-        if item.on is not None:
-            return max(rows, 1.0)
-        used = [p[4] for p in step.pairs] if step.pairs is not None else step.path.used if step.path is not None else ()
-        now = placed | item.rels
-        for condition, needs, weight in self.weights:
-            if needs <= now and not needs <= placed and condition not in used:
-                rows *= weight
-        return rows
-
-
-def equalities(rel, conditions):
-    """(inner, outer, affinity, collation, condition, needs) for conditions "inner = outer" that a hash can look up."""
-    found = []
-    if not all(bound.is_constant(arg) for arg in rel.args):
-        return found
-    for c in conditions:
-        if type(c) is not bound.Cmp or c.op != "=":
-            continue
-        for inner, outer in ((c.left, c.right), (c.right, c.left)):
-            needs = bound.deps(outer)
-            if bound.deps(inner) == {rel} and rel not in needs and not volatile(c):
-                found.append((inner, outer, c.convert, c.collate, c, needs))
-                break
-    return found
-
-
-def selectivity(c):
-    if type(c) is bound.Cmp:
-        return 0.1 if c.op in ("=", "IS") else 0.3 if c.op != "<>" else 0.9
-    if type(c) in (bound.InList, bound.InQuery):
-        return 0.2
-    return 0.5
-
-
-def volatile(e):
-    """Whether an expression may differ each time, or holds a query."""
-    return any(bound.volatile(part) or bound.query_of(part) is not None for part in bound.walk(e))
 
 
 def rejects_null(c, rels):
@@ -475,6 +313,12 @@ def strict(e, rels):
     if type(e) in (bound.Arith, bound.Concat, bound.Negate, bound.BitNot, bound.Plus, bound.Collated, bound.Cast):
         return any(strict(child, rels) for child in e.children())
     return False
+
+
+def rows_limited(q, rows):
+    """What a constant LIMIT leaves of so many rows."""
+    limit = q.limit.value if type(q.limit) is bound.Const else None
+    return min(rows, float(limit)) if type(limit) is int and limit >= 0 else rows
 
 
 def mergeable(q):

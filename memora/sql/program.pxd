@@ -9,6 +9,7 @@ cdef class Program:
     cdef readonly Context context
     cdef Op root
     cdef list exprs, ops
+    cdef public dict guesses           # {tree: entries} that the plan rests on, or None
     cdef Py_ssize_t width, at          # at: the column that was last computed
     cdef public bint busy, lenient     # lenient: text need not be UTF-8
     cpdef start(self, Transaction transaction, values)
@@ -19,6 +20,7 @@ cdef class Program:
 cdef class WriteProgram:
     cdef readonly Context context
     cdef readonly object work, writer, columns, database
+    cdef public dict guesses
     cdef readonly list ops
     cdef readonly bint is_insert
     cdef public bint busy

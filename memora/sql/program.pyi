@@ -7,6 +7,7 @@ from memora.sql.runtime import Context, Op
 class Program:
     busy: bool
     context: Context
+    guesses: dict[int, float] | None
     lenient: bool
     def __init__(self, context: Context, root: Op, exprs: list, ops: list) -> None: ...
     def finish(self) -> None: ...
@@ -17,6 +18,7 @@ class WriteProgram:
     columns: tuple[str, ...] | None
     context: Context
     database: str
+    guesses: dict[int, float] | None
     is_insert: bool
     lastrowid: int | None
     ops: list

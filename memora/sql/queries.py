@@ -517,9 +517,14 @@ class QueryBinder(Binder):
             except OperationalError:
                 # it was bound when the index was made: with a function of Python that this session does not have
                 return None
-        give_forms(rel, bind)
+        environment = self.environment
+        authorizer, environment.authorizer = environment.authorizer, None       # nobody asked for what an index reads
+        try:
+            give_forms(rel, bind)
+        finally:
+            environment.authorizer = authorizer
         if has_constants(rel):
-            self.environment.literals_matter = True
+            environment.literals_matter = True
 
     def view(self, view, node, query):
         statement = view.statement

@@ -5,6 +5,7 @@ from memora.engine.transaction import Transaction
 from memora.sql.program import Result
 
 CACHE_SIZE: int
+OUTGROWN: float
 SHOWN: int
 
 class Statement:

@@ -14,6 +14,8 @@ OPEN    results of a transaction that are still being read: address -> weak refe
 import time
 import weakref
 
+from libc.stdint cimport int64_t, uint32_t
+
 from memora.engine.region cimport Region
 from memora.engine.retries import Retries
 from memora.engine.transaction cimport Transaction
@@ -24,10 +26,12 @@ from memora.sql.runtime cimport Context, tick
 from memora.errors import Error, IntegrityError, ProgrammingError, ReadOnly, SerializationError, SnapshotTooOld, SQLSyntaxError
 
 from .callbacks import Control
+from .costs import LEAST_ROWS
 from .parser import is_blank, parse, tables
 from .writer import FailConflict, RollbackConflict
 
 CACHE_SIZE = 256
+OUTGROWN = 4.0                  # a plan of a join is made again when a table is that many times larger or smaller
 SHOWN = 199                     # characters of a statement that memora_processes shows
 
 
@@ -215,12 +219,15 @@ cdef class Running:
             statement.programs, statement.schema = [], schema
         for program in statement.programs:
             if not program.busy:
+                if program.guesses is not None and outgrown(program.guesses, transaction):
+                    statement.programs = []
+                    break
                 return program
-        program, statement.columns, statement.decltypes = self._compile(statement, schema)
+        program, statement.columns, statement.decltypes = self._compile(statement, schema, transaction)
         statement.description = tuple([(name, None, None, None, None, None, None) for name in statement.columns])
         if statement.literal and self.lifted is not None:
             # it was parsed without its literals before this was known; the program for these ones serves once, without parameters
-            return self._compile(Statement(parse(self.unlifted)), schema)[0]
+            return self._compile(Statement(parse(self.unlifted)), schema, transaction)[0]
         if len(statement.programs) < 8:
             statement.programs.append(program)
         return program
@@ -343,11 +350,15 @@ cdef class Running:
         schema = self.look(transaction)
         if statement.schema is not schema:
             statement.programs, statement.schema = [], schema
+        if statement.programs:
+            program = statement.programs[0]
+            if program.guesses is not None and outgrown(program.guesses, transaction):
+                statement.programs = []
         if not statement.programs:
-            statement.programs.append(self._compile_change(statement, schema))
+            statement.programs.append(self._compile_change(statement, schema, transaction))
         program = statement.programs[0]
         if statement.literal and self.lifted is not None:
-            program = self._compile_change(Statement(parse(self.unlifted)), schema)
+            program = self._compile_change(Statement(parse(self.unlifted)), schema, transaction)
         if self.parts.parts:
             self.parts.writes(program.database)
         return program
@@ -379,3 +390,16 @@ cdef class Running:
             result.decltypes = (None,) * len(program.columns)
             result.kept = iter(rows)
         return result
+
+
+cdef bint outgrown(dict guesses, Transaction transaction) except -1:
+    """Whether one of the trees, whose sizes decided on a plan, has now several times as many entries as was guessed, or as few."""
+    cdef double guess, now
+    cdef uint32_t tree
+    for tree, guess in guesses.items():
+        now = transaction.entries_about(tree)
+        if now >= 0:
+            now = max(now, LEAST_ROWS)
+            if now > OUTGROWN * guess or guess > OUTGROWN * now:
+                return True
+    return False

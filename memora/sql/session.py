@@ -9,7 +9,7 @@ running.pyx has the way of single statements; here is what happens less often.
 from __future__ import annotations
 
 from ..errors import NotSupportedError, OperationalError, ProgrammingError
-from . import alter, ast, ddl, dml, plan, pragmas
+from . import alter, ast, ddl, dml, plan, pragmas, statistics
 from .authorizer import Authorizer
 from .callbacks import Collation, UserFunction
 from .catalog import Schema, Table, collation_of, fold
@@ -25,15 +25,47 @@ from .runtime import Context
 
 
 class Environment:
-    """What binding a statement may look up. literals_matter: set where the plan could be another one for other constants."""
+    """What binding and planning a statement may look up. transaction: of the main database, or None; literals_matter: set where the plan
+    could be another one for other constants."""
 
-    __slots__ = ("schema", "functions", "virtual", "session", "file", "literals_matter", "authorizer")
+    __slots__ = ("schema", "functions", "virtual", "session", "file", "transaction", "literals_matter", "authorizer")
 
-    def __init__(self, schema, functions, virtual, session):
-        self.schema, self.functions, self.virtual, self.session = schema, functions, virtual, session
+    def __init__(self, schema, functions, virtual, session, transaction=None):
+        self.schema, self.functions, self.virtual, self.session, self.transaction = schema, functions, virtual, session, transaction
         self.literals_matter = False
         self.authorizer = session.authorizer
         self.file = getattr(session.store, "path", None)
+
+    def statistics(self, database):
+        """The statistics.Statistics of a database, or None if there are none."""
+        schema = self.schema if database == "main" and type(self.schema) is Schema else self.schema.named(database)
+        if statistics.NAME not in schema.rows:
+            return None
+        if schema.statistics is None:
+            schema.statistics = self._reading(database, lambda transaction: statistics.Statistics(schema, transaction))
+        return schema.statistics
+
+    def entries_about(self, database, tree):
+        """How many entries a tree seems to have; -1: nobody knows."""
+        return self._reading(database, lambda transaction: transaction.entries_about(tree))
+
+    def _reading(self, database, function):
+        """function(transaction) of a database."""
+        transaction = self.transaction
+        if database == "main":
+            if transaction is not None:
+                return function(transaction)
+            store = self.session.store
+        else:
+            part = self.session.parts.get(database)
+            if part.transaction is not None:
+                return function(part.transaction)
+            store = part.store
+        transaction = store.begin(read_only=True)
+        try:
+            return function(transaction)
+        finally:
+            transaction.rollback()
 
     def collation(self, name):
         """The number of a collation in an expression: the session's own, or a built-in one."""
@@ -118,14 +150,14 @@ class Session(Running):
 
     # -- programs
 
-    def _compile(self, statement, schema):
-        environment = Environment(schema, self.functions, self.virtual, self)
+    def _compile(self, statement, schema, transaction):
+        environment = Environment(schema, self.functions, self.virtual, self, transaction)
         made = compile_select(environment, statement.node)
         statement.literal = environment.literals_matter
         return made
 
-    def _compile_change(self, statement, schema):
-        environment = Environment(schema, self.functions, self.virtual, self)
+    def _compile_change(self, statement, schema, transaction):
+        environment = Environment(schema, self.functions, self.virtual, self, transaction)
         made = getattr(dml, statement.kind)(environment, statement.node)
         statement.literal = environment.literals_matter
         return made
@@ -172,7 +204,7 @@ class Session(Running):
     def _define(self, function):
         def run(statement, node, values):
             def work(transaction):
-                environment = Environment(self._current_schema(transaction), self.functions, self.virtual, self)
+                environment = Environment(self._current_schema(transaction), self.functions, self.virtual, self, transaction)
                 part = self._database_of(node, environment.schema)
                 self._changing, self._changing_part = transaction, part
                 if part is None:
@@ -193,13 +225,15 @@ class Session(Running):
         """The Part that a definition is about; None for the main database."""
         kind = type(node).__name__
         name = {"CreateTable": "table", "CreateIndex": "index", "CreateView": "view", "CreateTrigger": "trigger", "Drop": "name",
-                "Reindex": "target"}.get(kind, "table")
+                "Reindex": "target", "Analyze": "target"}.get(kind, "table")
         name = getattr(node, name)
         database = None if name is None or name.schema is None else fold(name.schema)
         if kind == "CreateTable" and node.temporary:
             if database not in (None, TEMP):
                 raise OperationalError("temporary table name must be unqualified")
             database = TEMP
+        if kind == "Analyze" and database is None and name is not None and (fold(name.name) == "main" or self.parts.get(fold(name.name))):
+            database = fold(name.name)
         if kind == "CreateView" and (node.temporary or database == TEMP):
             return None                 # temporary views are rows of the session
         if database is None and self.parts and kind not in ("CreateTable", "CreateView") and name is not None:
@@ -236,6 +270,16 @@ class Session(Running):
     def _on_reindex(self, *args):
         return self._define(ddl.reindex)(*args)
 
+    def _on_analyze(self, statement, node, values):
+        """ANALYZE: what it names; if nothing, then all databases but the temporary one, each by itself."""
+        names = [None]
+        if node.target is None:
+            names += [part.name for part in self.parts if part.name != TEMP]
+        for name in names:
+            one = node if name is None else ast.Analyze(ast.TableName(name))
+            result = self._define(statistics.analyze)(statement, one, values)
+        return result
+
     def _on_addcolumn(self, *args):
         return self._define(alter.add_column)(*args)
 
@@ -250,7 +294,7 @@ class Session(Running):
 
     def environment(self):
         """What the running definition may look up, after what it changed."""
-        return Environment(self._current_schema(self._changing), self.functions, self.virtual, self)
+        return Environment(self._current_schema(self._changing), self.functions, self.virtual, self, self._changing)
 
     def schema_changed(self):
         """Called by a definition that changed the catalog: the transaction sees its own schema from here on."""
@@ -263,7 +307,7 @@ class Session(Running):
 
     def select_rows(self, node):
         """The shape [(name, affinity)] and the rows of a query, for CREATE TABLE AS."""
-        environment = Environment(self._current_schema(self._changing), self.functions, self.virtual, self)
+        environment = Environment(self._current_schema(self._changing), self.functions, self.virtual, self, self._changing)
         return Shaped(environment, node, self._changing)
 
     def insert_rows(self, name, rows):
@@ -275,7 +319,7 @@ class Session(Running):
 
     def has_rows(self, table):
         """Whether a table has a row, as the transaction of the running definition sees it."""
-        environment = Environment(self._current_schema(self._changing), self.functions, self.virtual, self)
+        environment = Environment(self._current_schema(self._changing), self.functions, self.virtual, self, self._changing)
         node = parse(f"SELECT 1 FROM {ddl.always_quoted(table.database)}.{ddl.always_quoted(table.name)} LIMIT 1")
         return bool(Shaped(environment, node, self._changing).rows)
 
@@ -283,7 +327,7 @@ class Session(Running):
 
     def _reading(self, function):
         def work(transaction):
-            return function(Environment(self._current_schema(transaction), self.functions, self.virtual, self))
+            return function(Environment(self._current_schema(transaction), self.functions, self.virtual, self, transaction))
         return work(self._transaction) if self._transaction is not None else self.store.reading(work)
 
     def _on_pragma(self, statement, node, values):
@@ -347,7 +391,7 @@ class Session(Running):
             raise NotSupportedError(f"EXPLAIN ANALYZE of {type(node).__name__.upper()}: it would change rows")
         transaction = self._transaction or self.store.begin(read_only=True)
         try:
-            environment = Environment(self._current_schema(transaction), self.functions, self.virtual, self)
+            environment = Environment(self._current_schema(transaction), self.functions, self.virtual, self, transaction)
             query = QueryBinder(environment).select(node, None)
             program, found, probes = build_probed(environment, query, len(values))
             program.start(transaction, values)
@@ -363,9 +407,6 @@ class Session(Running):
         rows.append((0, "Result", "", 1, count, None))
         columns = ("depth", "operator", "detail", "loops", "rows", "milliseconds")
         return Result("explain", columns, (None,) * len(columns), rows=rows)
-
-    def _on_analyze(self, statement, node, values):
-        raise NotSupportedError("ANALYZE: there are no statistics yet")
 
     def _on_attach(self, statement, node, values):
         if node.key is not None:
@@ -556,11 +597,13 @@ def build(environment, query, param_count):
 
 def build_probed(environment, query, param_count, probed=True):
     """(program, its QueryPlan, {plan node: Probe})."""
-    planner = Planner()
+    planner = Planner(environment)
     c = Compiler(Context(param_count), planner)
     c.context.control = environment.session.control
     c.environment = environment
     found = planner.query(query)
     probes = plan.probe(found.root) if probed else {}
     root = found.root.build(c)
-    return Program(c.context, root, c.exprs(found.exprs), c.ops), found, probes
+    program = Program(c.context, root, c.exprs(found.exprs), c.ops)
+    program.guesses = planner.guesses()
+    return program, found, probes
