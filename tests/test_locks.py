@@ -51,13 +51,13 @@ def test_lock_timeout_names_pid_age_statement_and_operation(store, spawn):
     ages = []
     for caught in (first, second):
         found = re.search(rf"held by process {holder.pid} \(slot \d+\) for (\S+) s in 'UPDATE everything SET x = 1' "
-                          r"\(a transaction of 2 changes\)", str(caught.value))
+                          r"\(a transaction of 2 changes in tree 16\)", str(caught.value))
         assert found, caught.value
         ages.append(float(found[1]))
     assert ages[0] > 0 and ages[1] >= ages[0] + 0.29        # since the first waiter slept through a whole wait
     lock, = store.locks()
     assert lock["lock"] == "commit" and lock["pid"] == holder.pid and lock["alive"] and lock["age"] >= ages[1] - 0.005
-    assert lock["what"] == "UPDATE everything SET x = 1 (a transaction of 2 changes)"
+    assert lock["what"] == "UPDATE everything SET x = 1 (a transaction of 2 changes in tree 16)"
     assert [p["what"] for p in store.processes() if p["pid"] == holder.pid] == ["UPDATE everything SET x = 1"]
     assert holder.wait_going_on() == 0
     assert store.locks() == []
@@ -82,6 +82,37 @@ def test_a_lock_timeout_names_the_space_that_is_written(shm, spawn):
         with pytest.raises(errors.LockTimeout, match=r"\(a put in kv 'sessions'\)"):
             db.kv("first")["n"] = 1
         assert [lock["what"] for lock in db.locks()] == ["(a put in kv 'sessions')"]
+        assert holder.wait_going_on() == 0
+
+
+def stopped_in_a_transaction(name, spaces, out):
+    db = memora.open(name, create=False)
+    db._store.region.failpoint("logged", signal.SIGSTOP)
+    with db.transaction() as tx:
+        for space in spaces:
+            tx.kv(space)["n"] = 1
+        tx.execute("INSERT INTO visits VALUES (1, 'monday')")
+        tx.topic("news").publish("said")
+    db.close()
+
+
+@pytest.mark.parametrize("spaces, told", [
+    (["a"], "a transaction of 4 changes in kv 'a', table 'visits', index 'by_day' of 'visits', topic 'news', ..."),
+    ([], "a transaction of 3 changes in table 'visits', index 'by_day' of 'visits', topic 'news'"),
+    (["a", "b", "c", "d"], "a transaction of 7 changes in kv 'a', kv 'b', kv 'c', kv 'd', ...")])
+def test_a_lock_timeout_names_what_a_transaction_writes(shm, spawn, spaces, told):
+    with memora.open(shm, timeout=0.1) as db:
+        for space in ("a", "b", "c", "d"):
+            db.kv(space)["n"] = 0
+        db.execute("CREATE TABLE visits (id INTEGER PRIMARY KEY, day TEXT)")
+        db.execute("CREATE INDEX by_day ON visits (day)")
+        db.topic("news")
+        holder = spawn(stopped_in_a_transaction, shm, spaces)
+        holder.wait_stopped()
+        with pytest.raises(errors.LockTimeout) as caught:
+            db.kv("a")["n"] = 1
+        assert f"({told})" in str(caught.value) and f"process {holder.pid}" in str(caught.value)
+        assert [lock["what"].endswith(f"({told})") for lock in db.locks()] == [True]
         assert holder.wait_going_on() == 0
 
 

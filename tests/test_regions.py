@@ -80,9 +80,12 @@ def full_then_goes_on(db, match, what):
         assert last == n - 1
     if what == "SQL":
         assert db.execute("SELECT count(*) FROM big").fetchone() == (n + 1,)
-        with pytest.raises(errors.RegionFull, match=r"the \d+ pages that are kept for that.*remove fewer rows at once"):
+        with pytest.raises(errors.RegionFull, match=r"this commit only removes.*remove fewer rows at once") as caught:
             db.execute("DELETE FROM big WHERE id > 1")
-        for low in range(2, n // 2, 50):
+        fit, changes = map(int, re.search(r"room for some (\d+) of its (\d+) changes", str(caught.value)).groups())
+        assert changes == n and 20 < fit < n
+        assert db.execute("DELETE FROM big WHERE id BETWEEN 2 AND ?", (fit + 1,)).rowcount == fit       # and so it is
+        for low in range(fit + 2, n // 2, 50):
             assert db.execute("DELETE FROM big WHERE id BETWEEN ? AND ?", (low, low + 49)).rowcount == 50
         assert db.execute("SELECT word FROM big WHERE id = 1").fetchall() == [("kept",)]
     else:
@@ -131,6 +134,34 @@ def test_full_region_of_each_kind(kind, what):
             full_then_goes_on(db, rf"\d+ bytes.* needed, \d+ free of \d+ \(max_bytes; .*{means}.*reads and deletes still work", what)
         finally:
             memora.remove(name)
+
+
+def test_as_many_removals_fit_as_the_error_says(stores):
+    """One key of each leaf: every removal copies a page, and only so many pages are kept for that."""
+    store = stores(max_bytes=4 << 20, ring_bytes=2 << 20)
+    txn = store.begin()
+    tree = txn.create_tree()
+    txn.commit()
+    n = 0
+    with pytest.raises(errors.RegionFull):
+        while True:
+            txn = store.begin()
+            for _ in range(20):
+                txn.put(tree, b"%06d" % n, b"v" * 400)
+                n += 1
+            txn.commit()
+
+    def remove(count):
+        txn = store.begin()
+        for i in range(count):
+            assert txn.delete(tree, b"%06d" % (i * 12))
+        txn.commit()
+    with pytest.raises(errors.RegionFull, match="only removes.* pages that are kept for that") as caught:
+        remove(n // 12 - 2)
+    fit, changes = map(int, re.search(r"room for some (\d+) of its (\d+) changes", str(caught.value)).groups())
+    assert changes == n // 12 - 2 and 10 < fit < changes
+    remove(fit)
+    assert store.check() == []
 
 
 @pytest.mark.parametrize("what", FILLS)

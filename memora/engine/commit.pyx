@@ -30,7 +30,7 @@ from memora.engine.frames cimport Look, collect, counts_hold, current, finish, n
 from memora.engine.hashindex cimport hash_create, hash_hand, hash_hand_next, hash_key
 from memora.engine.layout cimport *
 from memora.engine.many cimport Ahead, ahead_begin, ahead_step
-from memora.engine.overlay cimport Action, Delta, Node, Overlay, overlay_first
+from memora.engine.overlay cimport Action, Delta, Node, Overlay, overlay_after, overlay_first
 from memora.engine.page cimport Entry, entry_at, value_at
 from memora.engine.procs cimport lock_release, release_dead_snapshots
 from memora.engine.readset cimport Intent, TreeRef, validate
@@ -510,6 +510,7 @@ cdef int build_one(mm_map *m, const TreeRef *t, uint8_t op, const uint8_t *k, si
                    uint64_t expiry, uint32_t reserved, int *had) noexcept nogil:
     cdef int st
     m.need = 0
+    m.changes = 0
     m.only_removes = op == MM_OP_DELETE
     m.hot.lock_doing = (t.tree << 8) | op
     if op == MM_OP_MESSAGE:
@@ -638,6 +639,39 @@ cdef TreeRef *ref_of(TreeRef *refs, uint32_t n, uint32_t tree) noexcept nogil:
     return NULL
 
 
+cdef void say_trees(mm_map *m, const Overlay *o) noexcept nogil:
+    """What the owner of the lock does, for who waits for it: a transaction, and the first trees that it writes."""
+    cdef Node *n = overlay_first(o) if o.n else NULL
+    cdef uint32_t i = 0, j, tree
+    while n != NULL and i < MM_DOING_TREES:
+        mm_st32(&m.hot.lock_trees[i], n.tree)
+        i += 1
+        n = overlay_after(o, n.tree)
+    for j in range(o.n_action):                 # messages, trees made and dropped
+        tree = o.action[j].tree
+        if i == MM_DOING_TREES:
+            break
+        if i == 0 or tree != m.hot.lock_trees[i - 1]:
+            mm_st32(&m.hot.lock_trees[i], tree)
+            i += 1
+    if i < MM_DOING_TREES:
+        mm_st32(&m.hot.lock_trees[i], 0)
+    mm_st32(&m.hot.lock_doing, ((o.n + o.n_action) << 8) | MM_DOING_TRANSACTION)
+
+
+cdef void count_fit(mm_map *m, const Overlay *o, const Node *stopped) noexcept nogil:
+    """For the error, if there is no room to be had: the changes of a transaction, and of them those before the node that found none."""
+    cdef Node *n = overlay_first(o)
+    cdef int before = 1
+    m.fit = 0
+    while n != NULL:
+        before = before and n != stopped
+        if n.op:
+            m.changes += 1
+            m.fit += before
+        n = n.next[0]
+
+
 cdef int build_all(mm_map *m, const Intent *w) noexcept nogil:
     cdef Overlay *o = w.o
     cdef TreeRef *refs = w.refs
@@ -649,7 +683,7 @@ cdef int build_all(mm_map *m, const Intent *w) noexcept nogil:
     cdef uint32_t i, j
     cdef uint64_t bytes
     cdef int st, had
-    m.hot.lock_doing = ((o.n + o.n_action) << 8) | MM_DOING_TRANSACTION
+    say_trees(m, o)
     st = validate(m, w)
     if st:
         return st
@@ -657,6 +691,7 @@ cdef int build_all(mm_map *m, const Intent *w) noexcept nogil:
         return MM_CONFLICT
     mm_fail(m, MM_FP_VALIDATED)
     m.need = 0
+    m.changes = 0
     m.only_removes = o.n_action == 0
     n = overlay_first(o)
     while n != NULL and m.only_removes:
@@ -709,6 +744,7 @@ cdef int build_all(mm_map *m, const Intent *w) noexcept nogil:
             if st == MM_OK:
                 st = over_bound(m, t, n.key, n.kn)
             if st:
+                count_fit(m, o, n)
                 return st
             if n.tree == MM_TREE_CATALOG:
                 put64(m, &m.hot.schema_seq, m.building)
@@ -719,6 +755,12 @@ cdef int build_all(mm_map *m, const Intent *w) noexcept nogil:
             if st:
                 return st
     st = publish(m)
+    if st == MM_NEED_FRAMES:                # for its stores (descriptor.pyx)
+        count_fit(m, o, NULL)
+        m.fit = <uint32_t>(m.changes * <uint64_t>m.buf.n // (m.buf.n + m.need * MM_CHAIN_STORES))
+    elif st == MM_NEED_EXTENT:              # for its record, which a smaller one would not need (wal.pyx)
+        count_fit(m, o, NULL)
+        m.fit = <uint32_t>(m.changes * (m.ring_bytes // 4) // (m.rec_full + 1))
     for i in range(o.n_action if st == MM_OK else 0):
         if o.action[i].op == MM_OP_MESSAGE:
             wake_topic(m, ref_of(refs, n_refs, o.action[i].tree).control)

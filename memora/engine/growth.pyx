@@ -21,12 +21,16 @@ cdef enum:
     GROW_UNITS = 1024           # at least 4 MiB a step
 
 
-cdef str still_works(const mm_map *m):
+cdef str still_works(const mm_map *m, int status):
     """What a full region allows, for messages; called for the commit that was dropped."""
+    fits = f"there is room for some {m.fit} of its {m.changes} changes (rows and entries of indexes)" if m.changes > 1 else ""
+    if m.only_removes and status == MM_NEED_EXTENT:
+        return (f"this commit only removes, and a record in the log of at most {m.ring_bytes // 4} bytes would need no such piece: "
+                f"remove fewer rows at once{'; ' if fits else ''}{fits}")
     if m.only_removes:
         return (f"this commit only removes, and may use the {reserve(m)} pages that are kept for that, but it changes more: "
-                "remove fewer rows at once")
-    return "reads and deletes still work"
+                f"remove fewer rows at once{'; ' if fits else ''}{fits}")
+    return f"reads and deletes still work{'; ' if fits else ''}{fits}"
 
 
 cdef int grow_for(Region r, int status, uint64_t need, uint64_t units) except -1:
@@ -63,10 +67,10 @@ cdef int grow_for(Region r, int status, uint64_t need, uint64_t units) except -1
             if last < first + need and last < cap:
                 last = frames_to = cap
         if last > cap or last == first or (status != MM_NEED_EXTENT and last - first < 1):
-            what = f"{need * MM_GRANULE} bytes in one piece" if status == MM_NEED_EXTENT else f"{need * MM_UNIT} bytes of pages"
+            what = f"{need * MM_GRANULE} bytes in one piece" if status == MM_NEED_EXTENT else f"at least {need * MM_UNIT} bytes of pages"
             raise errors.RegionFull(
                 f"region {r.name!r} is full: {what} needed, {m.hot.free_count * MM_UNIT} free of {cap * MM_UNIT} "
-                f"({r.cap_means()}); {still_works(m)}")
+                f"({r.cap_means()}); {still_works(m, status)}")
         least = start + align if status == MM_NEED_EXTENT else min(cap, first + need + 16)
         while True:
             try:
@@ -74,7 +78,7 @@ cdef int grow_for(Region r, int status, uint64_t need, uint64_t units) except -1
                 break
             except errors.RegionFull as e:      # a smaller step may fit
                 if last <= least:
-                    e.args = (f"{e}; {still_works(m)}",)
+                    e.args = (f"{e}; {still_works(m, status)}",)
                     raise
                 last = max(least, first + (last - first) // 2)
                 frames_to = min(frames_to, last)

@@ -83,6 +83,7 @@ cdef extern from "csrc/layout.h" nogil:
         MM_DOING_GROW
         MM_DOING_COLLECT
         MM_DOING_TICKET
+        MM_DOING_TREES
     enum:
         MM_SLOT_FREE
         MM_SLOT_LIVE
@@ -155,6 +156,7 @@ cdef extern from "csrc/layout.h" nogil:
         uint64_t ticket_want_ns
         uint32_t ticket_event
         uint32_t ticket_sleepers
+        uint32_t lock_trees[4]
         uint64_t gc_floor
         uint64_t ring_head, ring_tail
         uint64_t tail_commit
@@ -353,6 +355,7 @@ cdef extern from "csrc/layout.h" nogil:
         uint32_t n_dirty, cap_dirty
         uint32_t taken
         uint32_t only_removes
+        uint32_t changes, fit
         uint64_t building
         uint64_t now_ns
         uint8_t *rec

@@ -65,6 +65,7 @@ cdef Node *overlay_ceil(const Overlay *o, uint32_t tree, const uint8_t *k, size_
 cdef Node *overlay_below(const Overlay *o, uint32_t tree, const uint8_t *k, size_t kn) noexcept nogil
 cdef Node *overlay_top(const Overlay *o, uint32_t tree) noexcept nogil
 cdef Node *overlay_first(const Overlay *o) noexcept nogil
+cdef Node *overlay_after(const Overlay *o, uint32_t tree) noexcept nogil
 cdef int overlay_set(Overlay *o, uint32_t tree, const uint8_t *k, size_t kn, uint8_t op, const uint8_t *v, size_t vn, uint64_t expiry) noexcept nogil
 cdef int overlay_delta(Overlay *o, uint32_t tree, const uint8_t *k, size_t kn, const uint8_t *v, size_t vn, uint64_t expiry, uint64_t until,
                        uint8_t kind, const uint8_t *argument, uint32_t n) noexcept nogil

@@ -115,6 +115,11 @@ cdef Node *overlay_first(const Overlay *o) noexcept nogil:
     return o.head.next[0]
 
 
+cdef Node *overlay_after(const Overlay *o, uint32_t tree) noexcept nogil:
+    """First node of the trees with higher numbers; NULL: none."""
+    return descend(o, tree + 1, NULL, 0, NULL).next[0] if o.n else NULL
+
+
 cdef Node *overlay_find(const Overlay *o, uint32_t tree, const uint8_t *k, size_t kn) noexcept nogil:
     cdef Node *n = overlay_ceil(o, tree, k, kn)
     return n if n != NULL and order(n, tree, k, kn) == 0 else NULL

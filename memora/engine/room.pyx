@@ -127,6 +127,7 @@ cdef int reserve(Region r, uint32_t tree, uint64_t nbytes, uint64_t timeout_ns, 
     while True:
         take_lock(r, timeout_ns)
         m.need = 0
+        m.changes = 0
         m.only_removes = 0
         st = collect_extents(m, 0)
         begin(m)

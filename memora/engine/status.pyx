@@ -37,11 +37,26 @@ cdef str what_of(const mm_slot *s):
     return bytes((<const char *>s.what)[:sizeof(s.what)]).split(b"\0")[0].decode("utf-8", "replace")
 
 
-cdef str doing_of(uint32_t doing, region):
-    """What the owner of the commit lock does (mm_hot.lock_doing), "" if it does not say. The region may know the tree's name."""
+cdef str tree_of(region, uint32_t tree):
+    """A tree as its users call it, if the region knows that."""
+    if tree == MM_TREE_CATALOG:
+        return "the catalog"
+    return (region.tree_name(region, tree) if region.tree_name is not None else None) or f"tree {tree}"
+
+
+cdef str doing_of(mm_map *m, region):
+    """What the owner of the commit lock does (mm_hot.lock_doing), "" if it does not say."""
+    cdef uint32_t doing = mm_ld32(&m.hot.lock_doing), i, tree
     op, n = doing & 255, doing >> 8
     if op == MM_DOING_TRANSACTION:
-        return f"a transaction of {n} changes" if n != 1 else "a transaction of 1 change"
+        written = []
+        for i in range(MM_DOING_TREES):
+            tree = mm_ld32(&m.hot.lock_trees[i])
+            if tree == 0:
+                break
+            written.append(tree_of(region, tree))
+        return (f"a transaction of {n} change{'' if n == 1 else 's'}" + (" in " if written else "") + ", ".join(written)
+                + (", ..." if len(written) == MM_DOING_TREES else ""))
     if op == MM_DOING_GROW:
         return "growth of the region"
     if op == MM_DOING_COLLECT:
@@ -50,8 +65,7 @@ cdef str doing_of(uint32_t doing, region):
         return "taking the ticket"
     if op not in _DOING:
         return ""
-    name = region.tree_name(region, n) if region.tree_name is not None else None
-    return f"{_DOING[op]} in {name or f'tree {n}'}"
+    return f"{_DOING[op]} in {tree_of(region, n)}"
 
 
 cdef str holder_of(mm_map *m, uint32_t slot, double age_s, str doing):
@@ -72,7 +86,7 @@ cdef double age_of(uint64_t since_ns):
 cdef object lock_timeout(mm_map *m, str name, uint64_t timeout_ns, region):
     """The commit lock did not come free: who has it."""
     cdef uint32_t w = mm_ld32(&m.hot.lock)
-    who = holder_of(m, (w & MM_LOCK_SLOT) - 1, age_of(mm_ld64(&m.hot.lock_since_ns)), doing_of(mm_ld32(&m.hot.lock_doing), region))
+    who = holder_of(m, (w & MM_LOCK_SLOT) - 1, age_of(mm_ld64(&m.hot.lock_since_ns)), doing_of(m, region))
     return errors.LockTimeout(f"the commit lock of {name!r} was not free within {timeout_ns / 1e9:g} s; held by {who}")
 
 

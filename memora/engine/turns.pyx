@@ -124,7 +124,7 @@ def locks(Region r not None) -> list:
     if w & MM_LOCK_SLOT:
         age = age_of(mm_ld64(&m.hot.lock_since_ns))
         row = _who(r, (w & MM_LOCK_SLOT) - 1)
-        doing = doing_of(mm_ld32(&m.hot.lock_doing), r)
+        doing = doing_of(m, r)
         out.append({"lock": "commit", **row, "what": " ".join(part for part in (row["what"], f"({doing})" if doing else "") if part),
                     "age": None if age < 0 else age, "remaining": None, "waiters": bool(w & MM_LOCK_WAITERS)})
     t = mm_ld64(&m.hot.ticket)

@@ -81,6 +81,7 @@ typedef struct {
 _Static_assert(sizeof(mm_super) == 192, "mm_super");
 _Static_assert(offsetof(mm_super, crc) == 184, "mm_super.crc");
 
+#define MM_DOING_TREES 4
 typedef struct {
     _Alignas(128) uint64_t commit_seq;      /* newest published commit */
     _Alignas(128) uint32_t lock;            /* 0, or MM_LOCK_*: changed by compare-and-swap */
@@ -93,6 +94,7 @@ typedef struct {
     uint64_t ticket_want_ns;                /* loose: when somebody last found it in the way */
     uint32_t ticket_event;                  /* loose: futex, raised when a ticket is given back if somebody sleeps */
     uint32_t ticket_sleepers;               /* loose */
+    uint32_t lock_trees[MM_DOING_TREES];    /* loose, for messages: what the owner's transaction writes, 0 = no more */
     _Alignas(128) uint64_t gc_floor;        /* loose: >= the retirement of every frame and extent ever unlinked */
     _Alignas(128) uint64_t ring_head, ring_tail;     /* byte positions in the log since the beginning; [tail, head) is whole */
     uint64_t tail_commit;                   /* first commit in [tail, head) */
@@ -377,6 +379,7 @@ typedef struct mm_map {
     mm_dirty *dirty; uint32_t n_dirty, cap_dirty;
     uint32_t taken;             /* frames taken */
     uint32_t only_removes;      /* may use the reserve */
+    uint32_t changes, fit;      /* of a transaction that found no room: how many it has, how many there was room for; else changes = 0 */
     uint64_t building;          /* number of the commit being built */
     uint64_t now_ns;            /* its wall clock */
     uint8_t *rec; uint64_t rec_n, rec_cap; uint32_t rec_ops;
