@@ -357,7 +357,7 @@ cdef class Space:
         cdef size_t vn, kn
         cdef Look look
         cdef Entry e
-        cdef int st
+        cdef int st, last
         t.check()
         root = t.ref(tree).root
         plain = t.read_only and not t.has_overlay and not t.ref(tree).hashed and t.entry >= 0
@@ -367,7 +367,7 @@ cdef class Space:
             ends[i] = b.n
         for i in range(n):
             k[i] = b.p + (ends[i - 1] if i else 0)
-            leaf[i] = expect_way(t.m, t.s, root, tree, k[i], b.p + ends[i] - k[i]) if plain else 0
+            leaf[i] = expect_way(t.m, t.s, root, tree, k[i], b.p + ends[i] - k[i], &last) if plain else 0
         for i in range(n):
             expect_entry(t.m, t.s, leaf[i], k[i], b.p + ends[i] - k[i])
         for i in range(n):

@@ -15,6 +15,7 @@ cdef int find(mm_map *m, uint64_t s, uint32_t root, uint32_t tree, const uint8_t
 cdef int64_t entries_about(mm_map *m, uint64_t s, uint32_t root, uint32_t tree) noexcept nogil
 
 cdef int locate(mm_map *m, uint32_t root, uint32_t tree, const uint8_t *k, size_t kn, Path *path) noexcept nogil
+cdef int locate_next(mm_map *m, uint32_t root, uint32_t tree, const uint8_t *k, size_t kn, Path *path) noexcept nogil
 cdef int leftmost(mm_map *m, uint32_t root, uint32_t tree, Path *path) noexcept nogil
 cdef int step_leaf(mm_map *m, Path *path) noexcept nogil
 cdef int fences(mm_map *m, uint64_t s, uint32_t root, uint32_t tree, const mm_frame *leaf, uint32_t pgno, Entry *lo, uint8_t *lobuf, Entry *hi,

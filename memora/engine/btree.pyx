@@ -157,6 +157,28 @@ cdef int locate(mm_map *m, uint32_t root, uint32_t tree, const uint8_t *k, size_
     return MM_CORRUPT
 
 
+cdef int locate_next(mm_map *m, uint32_t root, uint32_t tree, const uint8_t *k, size_t kn, Path *path) noexcept nogil:
+    """locate() of a key behind the one whose path this is; nothing was removed since, but pages may have been written and split."""
+    cdef uint32_t d = path.depth, i
+    cdef int inside = 0, found
+    cdef mm_frame *p = current(m, path.pgno[d])
+    cdef mm_frame *above
+    if path.tree != tree or path.pgno[0] != root or p == NULL or p.tree != tree or p.level:
+        return locate(m, root, tree, k, kn, path)
+    while d:
+        d -= 1
+        above = current(m, path.pgno[d])
+        i = path.idx[d]
+        if above == NULL or above.tree != tree or above.level != path.depth - d or i > above.count or child_at(above, i) != path.pgno[d + 1]:
+            return locate(m, root, tree, k, kn, path)
+        if not inside and i < above.count:          # else the separator that ends it stands further up, if there is one
+            if search(m, above, k, kn, &found) + found != i:
+                return locate(m, root, tree, k, kn, path)
+            inside = 1
+    path.idx[path.depth] = search(m, p, k, kn, &path.found)
+    return MM_OK
+
+
 cdef int leftmost(mm_map *m, uint32_t root, uint32_t tree, Path *path) noexcept nogil:
     """The path to slot 0 of the first leaf."""
     return locate(m, root, tree, <const uint8_t *>b"", 0, path)

@@ -21,7 +21,7 @@ SOURCE      Corbato, A Paging Experiment with the Multics System (1968), for the
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 from memora.engine.budget cimport keep_budget
-from memora.engine.btree cimport Path, delete_at, find, locate, place_value, put_at, value_bytes
+from memora.engine.btree cimport Path, delete_at, find, locate, locate_next, place_value, put_at, value_bytes
 from memora.engine.codec cimport Buf
 from memora.engine.delta cimport delta_apply
 from memora.engine.descriptor cimport begin, get32, get64, put32, put64, roll_forward, seal
@@ -137,16 +137,20 @@ cdef int apply_op(mm_map *m, const TreeRef *t, uint8_t op, const uint8_t *k, siz
                   int *had) noexcept nogil:
     """One change of one key. had: the key was there (and had not expired). MM_OP_DELTA: v is the last Delta of its chain."""
     cdef Path path
+    cdef int st = tree_locate(m, t, k, kn, &path)
+    return st if st else apply_at(m, t, &path, op, k, kn, v, vn, expiry, had)
+
+
+cdef int apply_at(mm_map *m, const TreeRef *t, Path *path, uint8_t op, const uint8_t *k, size_t kn, const uint8_t *v, uint64_t vn, uint64_t expiry,
+                  int *had) noexcept nogil:
+    """apply_op() of a key that was located."""
     cdef Entry e
     cdef const uint8_t *old = NULL
     cdef uint64_t oldn = 0
-    cdef int st = tree_locate(m, t, k, kn, &path)
-    cdef int dead = 0
+    cdef int st, dead = 0
     cdef Delta *first
     cdef Delta *last
     had[0] = 0
-    if st:
-        return st
     if path.found:
         if value_at(current(m, path.pgno[path.depth]), path.idx[path.depth], &e) or value_bytes(m, &e, &old, &oldn):
             m.corrupt_page = path.pgno[path.depth]
@@ -157,7 +161,7 @@ cdef int apply_op(mm_map *m, const TreeRef *t, uint8_t op, const uint8_t *k, siz
     if op == MM_OP_DELETE:
         if not path.found:
             return MM_OK
-        return apply_delete(m, t, &path, k, kn, MM_OP_EXPIRE if dead else MM_OP_DELETE)
+        return apply_delete(m, t, path, k, kn, MM_OP_EXPIRE if dead else MM_OP_DELETE)
     if op == MM_OP_INSERT and had[0]:
         return MM_EXISTS
     if op == MM_OP_DELTA:
@@ -179,7 +183,7 @@ cdef int apply_op(mm_map *m, const TreeRef *t, uint8_t op, const uint8_t *k, siz
     st = place_value(m, t.tree, kn, v, vn)
     if st == MM_OK:
         st = record_op(m, MM_OP_PUT, t.tree, k, kn, v, vn, old, oldn if had[0] else 0, had[0], expiry, m.ready, extent_of(&e) if had[0] else 0)
-    return st if st else tree_put(m, t, &path, k, kn, v, vn, expiry)
+    return st if st else tree_put(m, t, path, k, kn, v, vn, expiry)
 
 
 cdef int evict(mm_map *m, const TreeRef *t, const uint8_t *keep, size_t keepn) noexcept nogil:
@@ -680,9 +684,10 @@ cdef int build_all(mm_map *m, const Intent *w) noexcept nogil:
     cdef Action *a
     cdef TreeRef *t = NULL
     cdef Ahead ahead
+    cdef Path path
     cdef uint32_t i, j
     cdef uint64_t bytes
-    cdef int st, had
+    cdef int st, had, near = 0          # near: `path` led to a key of t before this one
     say_trees(m, o)
     st = validate(m, w)
     if st:
@@ -736,9 +741,13 @@ cdef int build_all(mm_map *m, const Intent *w) noexcept nogil:
                     m.corrupt_page = n.tree
                     m.corrupt_what = b"a written tree was not looked up"
                     return MM_CORRUPT
+                near = 0
             st = link_reserved(m, n.granule) if n.granule else MM_OK
             if st == MM_OK:
-                st = apply_op(m, t, n.op, n.key, n.kn, <const uint8_t *>n.delta if n.op == MM_OP_DELTA else n.val, n.vn, n.expiry, &had)
+                st = locate_next(m, t.root, t.tree, n.key, n.kn, &path) if near else tree_locate(m, t, n.key, n.kn, &path)
+            if st == MM_OK:
+                st = apply_at(m, t, &path, n.op, n.key, n.kn, <const uint8_t *>n.delta if n.op == MM_OP_DELTA else n.val, n.vn, n.expiry, &had)
+            near = n.op != MM_OP_DELETE and not t.hashed and t.control == 0
             if st == MM_EXISTS:
                 st = MM_CONFLICT            # it was absent at S: running again tells the true story
             if st == MM_OK:

@@ -17,20 +17,24 @@ from memora.engine.page cimport child_at, search
 from memora.engine.sync cimport *
 
 
-cdef uint32_t expect_way(mm_map *m, uint64_t s, uint32_t root, uint32_t tree, const uint8_t *k, size_t kn) noexcept nogil:
-    """The leaf of k at commit s, whose beginning is on its way; 0: somebody moved something, begin at the root."""
+cdef uint32_t expect_way(mm_map *m, uint64_t s, uint32_t root, uint32_t tree, const uint8_t *k, size_t kn, int *last) noexcept nogil:
+    """The leaf of k at commit s, whose beginning is on its way; 0: somebody moved something, begin at the root. last: it is the tree's last."""
     cdef uint32_t pgno = root, i, level, depth
     cdef int found
     cdef Look look
+    last[0] = 1
     for depth in range(MM_MAX_DEPTH):
         if page_at(m, s, pgno, &look) or look.page.tree != tree:
+            last[0] = 0
             return 0
         level = look.page.level
         if level == 0:
             return pgno
         i = search(m, look.page, k, kn, &found)
         pgno = child_at(look.page, i + found)
+        last[0] = last[0] and i + found == look.page.count
         if not still_there(&look):
+            last[0] = 0
             return 0
         if level == 1:
             expect_leaf(m, pgno)
@@ -67,25 +71,37 @@ cdef void expect_entry(mm_map *m, uint64_t s, uint32_t leaf, const uint8_t *k, s
 cdef void ahead_begin(Ahead *a, Node *first) noexcept nogil:
     a.node = first
     a.walked = a.asked = a.applied = 0
+    a.whole = a.tree = a.last = 0
 
 
 cdef void ahead_step(Ahead *a, mm_map *m, const TreeRef *refs, uint32_t n_refs) noexcept nogil:
     """One more change is about to be applied."""
     cdef Node *n
     cdef const TreeRef *t
-    cdef uint32_t i
+    cdef uint32_t i, leaf
+    cdef int last
     while a.node != NULL and a.walked < a.asked + AHEAD_WAYS:
         n = a.node
         a.node = n.next[0]
-        a.leaf[a.walked % AHEAD_WAYS] = 0
-        for i in range(n_refs):
-            t = &refs[i]
-            if t.tree == n.tree and not t.hashed and t.root:
-                a.leaf[a.walked % AHEAD_WAYS] = expect_way(m, m.hot.commit_seq, t.root, t.tree, n.key, n.kn)
-                break
+        leaf = 0
+        if a.last and a.tree == n.tree:
+            leaf = a.last
+        else:
+            a.tree = n.tree
+            a.last = 0
+            for i in range(n_refs):
+                t = &refs[i]
+                if t.tree == n.tree and not t.hashed and t.root:
+                    leaf = expect_way(m, m.hot.commit_seq, t.root, t.tree, n.key, n.kn, &last)
+                    a.last = leaf if last else 0
+                    break
+        a.leaf[a.walked % AHEAD_WAYS] = leaf
         a.walked += 1
     # asked runs AHEAD_PAGES before the change that is applied now
     while a.asked < a.walked and a.asked < a.applied + AHEAD_PAGES:
-        expect_page(m, a.leaf[a.asked % AHEAD_WAYS])
+        leaf = a.leaf[a.asked % AHEAD_WAYS]
+        if leaf and leaf != a.whole:
+            expect_page(m, leaf)
+            a.whole = leaf
         a.asked += 1
     a.applied += 1

@@ -47,6 +47,15 @@ ctypedef struct Block:
     Block *before
     size_t used, cap
 
+# Where the last new key of a tree went in: the node, and the last node before it on each level as it was then.
+ctypedef struct Finger:
+    Node *node
+    int height
+    Node *way[20]
+
+cdef enum:
+    FINGERS = 4
+
 ctypedef struct Overlay:
     Block *block
     Node *head
@@ -57,6 +66,7 @@ ctypedef struct Overlay:
     Action *action
     uint32_t n_action, cap_action
     uint64_t data_bytes
+    Finger finger[4]        # by tree, modulo FINGERS
 
 cdef int overlay_init(Overlay *o) noexcept nogil
 cdef void overlay_free(Overlay *o) noexcept nogil

@@ -2,7 +2,7 @@
 
 LAYOUT      A skip list ordered by (tree, key) in an arena of blocks, with back links on its lowest level; an undo log with one entry
             for each change; a list of actions (trees created and dropped, messages). Nothing is freed before the transaction ends.
-            The head's height is the number of levels in use.
+            The head's height is the number of levels in use. Each tree has a finger: who writes keys in order begins where the last one went.
 INVARIANTS  (1) Keys are unique. (2) Undoing to a mark restores each node as it was; a node made since then stays with op 0.
 SOURCE      Pugh, Skip Lists (CACM 1990).
 """
@@ -38,7 +38,10 @@ cdef void *arena(Overlay *o, size_t n) noexcept nogil:
 
 
 cdef int overlay_init(Overlay *o) noexcept nogil:
-    memset(o, 0, sizeof(Overlay))
+    cdef int i
+    memset(o, 0, sizeof(Overlay) - sizeof(o.finger))
+    for i in range(FINGERS):
+        o.finger[i].node = NULL
     o.seed = 0x9E3779B97F4A7C15ULL
     o.head = <Node *>arena(o, sizeof(Node) + HEIGHT * sizeof(void *))
     if o.head == NULL:
@@ -73,11 +76,25 @@ cdef inline int order(const Node *n, uint32_t tree, const uint8_t *k, size_t kn)
 
 cdef Node *descend(const Overlay *o, uint32_t tree, const uint8_t *k, size_t kn, Node **way) noexcept nogil:
     """The last node before (tree, k), or the head; the last node before it on each level in way, if given."""
-    cdef Node *n = o.head
+    cdef const Finger *f = &o.finger[tree % FINGERS]
+    cdef Node *n = f.node
+    cdef Node *beyond = NULL            # known not to be before (tree, k)
     cdef int h = o.head.height - 1
+    if n != NULL and n.tree == tree and order(n, tree, k, kn) < 0 and (n.next[0] == NULL or order(n.next[0], tree, k, kn) >= 0):
+        if way != NULL:
+            while h >= 0:
+                n = f.way[h] if h < f.height else o.head
+                while n.next[h] != NULL and n.next[h] != beyond and order(n.next[h], tree, k, kn) < 0:
+                    n = n.next[h]
+                beyond = n.next[h]
+                way[h] = n
+                h -= 1
+        return f.node
+    n = o.head
     while h >= 0:
-        while n.next[h] != NULL and order(n.next[h], tree, k, kn) < 0:
+        while n.next[h] != NULL and n.next[h] != beyond and order(n.next[h], tree, k, kn) < 0:
             n = n.next[h]
+        beyond = n.next[h]
         if way != NULL:
             way[h] = n
         h -= 1
@@ -138,6 +155,7 @@ cdef int overlay_set(Overlay *o, uint32_t tree, const uint8_t *k, size_t kn, uin
     cdef Node *n
     cdef const uint8_t *val = NULL
     cdef Undo *u
+    cdef Finger *f
     cdef void *p
     cdef int h, height
     if op != MM_OP_DELETE and op != 0:
@@ -185,6 +203,11 @@ cdef int overlay_set(Overlay *o, uint32_t tree, const uint8_t *k, size_t kn, uin
         for h in range(height):
             n.next[h] = way[h].next[h]
             way[h].next[h] = n
+        f = &o.finger[tree % FINGERS]
+        f.node = n
+        f.height = o.head.height
+        for h in range(f.height):
+            f.way[h] = n if h < height else way[h]
         o.n += 1
     u = &o.undo[o.n_undo]
     o.n_undo += 1

@@ -45,6 +45,9 @@ cdef class Transaction:
     cdef uint64_t writes        # moves with every write: cursors notice
     cdef Range *ranges
     cdef uint32_t n_ranges, cap_ranges
+    cdef uint32_t edge_tree     # a tree in which there is no key from `edge` on at S
+    cdef uint32_t edge_n        # 0: none is known
+    cdef uint8_t[64] edge
     cdef readonly uint64_t reservations     # how often numbers were taken
 
     cdef int64_t c_schema_version(self) except? -1
@@ -67,6 +70,7 @@ cdef class Transaction:
     cdef int c_get_expiry(self, uint32_t tree, const uint8_t *k, size_t kn, const uint8_t **v, size_t *vn, uint64_t *expiry) except -1
     cdef int c_write(self, uint32_t tree, uint8_t op, const uint8_t *k, size_t kn, const uint8_t *v, size_t vn, uint64_t expiry) except -1
     cdef object c_view(self, uint32_t tree, const uint8_t *k, size_t kn, object key)
+    cdef int beyond(self, uint32_t tree, const uint8_t *k, size_t kn) noexcept
     cdef int c_put(self, uint32_t tree, const uint8_t *k, size_t kn, const uint8_t *v, size_t vn) except -1
     cdef int c_insert(self, uint32_t tree, const uint8_t *k, size_t kn, const uint8_t *v, size_t vn) except -1
     cdef int c_insert_until(self, uint32_t tree, const uint8_t *k, size_t kn, const uint8_t *v, size_t vn, uint64_t expiry) except -1

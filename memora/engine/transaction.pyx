@@ -23,8 +23,9 @@ from memora.engine.delta cimport DELTA_RECORD, delta_once
 from memora.engine.extents cimport extent_bytes
 from memora.engine.frames cimport Look, page_at, still_there, unregistered_ok
 from memora.engine.layout cimport *
-from memora.engine.overlay cimport (Node, Overlay, overlay_act, overlay_below, overlay_ceil, overlay_delta, overlay_find, overlay_free, overlay_init,
+from memora.engine.overlay cimport (FINGERS, Node, Overlay, overlay_act, overlay_below, overlay_ceil, overlay_delta, overlay_find, overlay_free, overlay_init,
                                     overlay_set, overlay_top, overlay_undo)
+from memora.engine.many cimport expect_way
 from memora.engine.page cimport Entry, child_at, entry_at, search, value_at
 from memora.engine.procs cimport announce, announced, fork_epoch, lock_release, ticket_release, withdraw
 from memora.engine.readset cimport Intent, ReadMark, TreeRef, read_absent, read_back, read_entry, read_free, read_mark
@@ -329,6 +330,34 @@ cdef class Transaction:
         """1: inserted; 0: the key is there, nothing changed. Absence is checked again at commit."""
         return self.c_insert_until(tree, k, kn, v, vn, 0)
 
+    cdef int beyond(self, uint32_t tree, const uint8_t *k, size_t kn) noexcept:
+        """1: at S the tree ends before k. Found out for who goes on behind the last key that the transaction itself put into the tree."""
+        cdef const Node *n
+        cdef const TreeRef *t
+        cdef Look look
+        cdef uint32_t leaf, i
+        cdef int last, found, c
+        if self.edge_n and self.edge_tree == tree:
+            c = memcmp(self.edge, k, self.edge_n if self.edge_n < kn else kn)
+            return c < 0 or c == 0 and self.edge_n <= kn
+        n = self.o.finger[tree % FINGERS].node
+        if n == NULL or n.tree != tree or kn > sizeof(self.edge) or overlay_below(&self.o, tree, k, kn) != n or (
+                n.next[0] != NULL and n.next[0].tree == tree):
+            return 0
+        t = &self.refs[self.last_ref]
+        if t.tree != tree or t.hashed or not t.root:
+            return 0
+        leaf = expect_way(self.m, self.s, t.root, tree, k, kn, &last)
+        if not leaf or not last or page_at(self.m, self.s, leaf, &look):
+            return 0
+        i = search(self.m, look.page, k, kn, &found)
+        if found or i != look.page.count or look.page.level or look.page.tree != tree or not still_there(&look):
+            return 0
+        memcpy(self.edge, k, kn)
+        self.edge_n = <uint32_t>kn
+        self.edge_tree = tree
+        return 1
+
     cdef int c_insert_until(self, uint32_t tree, const uint8_t *k, size_t kn, const uint8_t *v, size_t vn, uint64_t expiry) except -1:
         """c_insert of an entry that expires at a wall clock in ns; 0 = never."""
         cdef Node *n
@@ -344,7 +373,7 @@ cdef class Transaction:
                 return 0
             self.c_write(tree, MM_OP_PUT, k, kn, v, vn, expiry)
             return 1
-        if self.c_get(tree, k, kn, &old, &oldn):
+        if not self.beyond(tree, k, kn) and self.c_get(tree, k, kn, &old, &oldn):
             return 0
         read_back(&self.reads, before)      # the commit itself checks that the key is absent: the leaf may change
         self.c_write(tree, MM_OP_INSERT, k, kn, v, vn, expiry)

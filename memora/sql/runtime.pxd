@@ -12,7 +12,8 @@ cdef class Context:
     cdef uint64_t epoch                # one execution of the statement
     cdef Value *params
     cdef readonly int param_count
-    cdef list keep
+    cdef tuple keep                    # the parameters as they came
+    cdef list made                     # and what was made of some of them
     cdef public int64_t changes, total_changes, last_rowid
     cdef object clock
     cdef uint64_t clock_epoch

@@ -14,13 +14,36 @@ EPOCH    `Context.epoch` grows with each execution; results of subqueries that d
          one epoch.
 """
 from cpython.exc cimport PyErr_CheckSignals
+from cpython.long cimport PyLong_AsLongLongAndOverflow
+from cpython.unicode cimport PyUnicode_AsUTF8AndSize
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memset
 
 from memora.engine.codec cimport buf_free, buf_init, buf_put
-from memora.sql.types cimport T_NULL, T_TEXT, from_python, truth
+from memora.sql.types cimport T_NULL, T_TEXT, from_python, set_int, set_real, set_text, truth
 
 from memora.errors import ProgrammingError
+
+
+cdef inline int bind_value(object o, Value *v, Context context) except -1:
+    """from_python() for a parameter: the usual types without a call."""
+    cdef int overflow = 0
+    cdef Py_ssize_t n
+    cdef const char *p
+    if type(o) is int:
+        set_int(v, PyLong_AsLongLongAndOverflow(o, &overflow))
+        if not overflow:
+            return 0
+    elif type(o) is str:
+        p = PyUnicode_AsUTF8AndSize(o, &n)
+        set_text(v, <const uint8_t *>p, n)
+        return 0
+    elif type(o) is float:
+        set_real(v, <double>o)
+        return 0
+    if context.made is None:
+        context.made = []
+    return from_python(o, v, context.made)
 
 
 cdef class Context:
@@ -34,7 +57,6 @@ cdef class Context:
         self.params = <Value *>calloc(param_count + 1, sizeof(Value))
         if self.params == NULL:
             raise MemoryError()
-        self.keep = []
         self.others = []
 
     def __dealloc__(self):
@@ -43,10 +65,12 @@ cdef class Context:
     cpdef bind(self, object values):
         """Sets all parameters from a sequence, in index order."""
         cdef int i
-        self.keep = []
+        cdef tuple given = values if type(values) is tuple else tuple(values)
+        self.keep = given               # text is read where it lies
+        self.made = None
         for i in range(self.param_count):
             try:
-                from_python(values[i], &self.params[i], self.keep)
+                bind_value(given[i], &self.params[i], self)
             except ProgrammingError as error:
                 raise ProgrammingError(f"Error binding parameter {i + 1}: {error}") from None
 
