@@ -119,7 +119,7 @@ def test_a_read_only_directory(tmp_path):
         except errors.OperationalError as e:
             say((type(e).__name__, str(e)))
     ((kind, text),) = killed(work)
-    assert kind == "OperationalError" and str(folder / "app.db") in text and os.strerror(errno.EACCES) in text
+    assert kind == "CannotOpen" and str(folder / "app.db") in text and os.strerror(errno.EACCES) in text
     assert os.listdir(folder) == []
 
 

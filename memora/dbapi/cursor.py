@@ -93,8 +93,9 @@ class Cursor(CursorBase):
         self._busy = True
         try:
             self._reset()
-            sets = map(connection._prepared, iter(parameters))
+            rows = iter(parameters)
             connection._begin_for(word)
+            sets = connection._all_prepared(rows)
             if connection._tracer is not None:
                 sets = connection._traced(sql, sets)
             result = connection._session.executemany(sql, sets)

@@ -49,6 +49,12 @@ cdef class ConnectionBase:
         return not changes or session._transaction is not None or self._isolation_level is None or type(self._autocommit) is bool
 
 
+    def _all_prepared(self, rows):
+        """Sets of parameters as the session takes them: a list."""
+        usual = self._limits is None
+        return [row if usual and plain(row) else self._prepared(row) for row in rows]
+
+
 cdef class CursorBase:
     """The rows of one statement."""
 

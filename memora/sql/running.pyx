@@ -94,7 +94,7 @@ cdef class Running:
         cdef Statement statement = self.cached(sql, None)
         if statement is None or statement.how != HOW_CHANGE:
             raise ProgrammingError("executemany() can only execute DML statements.")
-        sets = list(seq)
+        sets = seq if type(seq) is list else list(seq)
         return self._write(statement, lambda transaction: self._many(statement, transaction, sets))
 
     cdef Statement known(self, sql, params):
