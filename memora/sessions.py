@@ -11,6 +11,7 @@ class TransactionSession(Session):
         """Work in this engine transaction from now on."""
         self._transaction = transaction
         self._savepoints.clear()
+        self.watch.forget()
         self.refresh()
 
     def refresh(self):

@@ -150,9 +150,12 @@ class Tx:
         """Make the writes one commit and return its number; the snapshot's, if nothing was written. The transaction is closed.
 
         SerializationError: what it read has changed; LockTimeout; RegionFull; DataError: a message or cache entry is larger than
-        its space. Nothing was written then. DurabilityError: it is committed, but not as durable as was asked.
+        its space. Nothing was written then. IntegrityError: a deferred foreign key is violated; the transaction stays open.
+        DurabilityError: it is committed, but not as durable as was asked.
         """
         self._check()
+        if self._session is not None:
+            self._session.watch.check()         # a deferred foreign key that is violated: the transaction stays open
         try:
             self._committed = self._txn.commit()
         except errors.DurabilityError as error:
@@ -209,10 +212,12 @@ class Tx:
     def __exit__(self, kind, error, traceback):
         if self._txn.closed:
             return
-        if kind is None:
-            self.commit()
-        else:
-            self._end()
+        try:
+            if kind is None:
+                self.commit()
+        finally:
+            if not self._txn.closed:
+                self._end()
 
     def __repr__(self):
         state = "open" if not self._txn.closed else "rolled back" if self._committed is None else f"commit {self._committed}"

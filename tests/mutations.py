@@ -116,7 +116,7 @@ MUTATIONS = [
     Mutation(10, "an insert overwrites what another one inserted", CONCURRENT + "test_insert_of_the_same_key_is_a_conflict", [
         ("commit", "    if op == MM_OP_INSERT and had[0]:\n", "    if op == MM_OP_INSERT and had[0] and not mutant():\n")]),
     Mutation(10, "isolation snapshot compares no writes", "test_engine_validation.py::test_snapshot_isolation_lets_the_first_writer_win", [
-        ("readset", "        return writes_are_first(m, w)\n", "        return MM_OK if mutant() else writes_are_first(m, w)\n")]),
+        ("readset", "        st = writes_are_first(m, w)\n", "        st = MM_OK if mutant() else writes_are_first(m, w)\n")]),
     Mutation(10, "a statement is planned for a table that has changed", CONCURRENT + "test_a_change_of_the_schema_is_a_conflict", [
         ("commit", "    if w.schema and m.hot.schema_seq > w.s:\n", "    if w.schema and m.hot.schema_seq > w.s and not mutant():\n")]),
     Mutation(10, "a separator does not divide", "test_tree_pages.py::test_against_a_sorted_dict", [

@@ -829,7 +829,7 @@ cdef int commit_overlay(Region r, const Intent *w, uint64_t timeout_ns, uint64_t
     cdef uint64_t need
     while True:
         take_turn(r, timeout_ns, ticket)
-        if o.n + o.n_action > 64 or o.data_bytes > 65536 or w.reads == NULL or w.reads.n > 1024:
+        if o.n + o.n_action > 64 or o.data_bytes > 65536 or w.snapshot or w.reads.n > 1024:
             r.busy += 1                 # close() by another thread waits
             with nogil:
                 st = build_all(m, w)

@@ -27,8 +27,9 @@ ctypedef struct Intent:
     Overlay *o
     TreeRef *refs
     uint32_t n_refs
-    ReadSet *reads          # NULL: snapshot isolation; then no key that is written may have changed
-    uint64_t log            # position in the log before the record of any commit after S; asked for where reads is NULL
+    ReadSet *reads
+    int snapshot            # isolation "snapshot": no key that is written may have changed, and of what was read only what is SEEN_HELD
+    uint64_t log            # position in the log before the record of any commit after S; asked for under `snapshot`
     uint64_t s, now         # the snapshot, and the clock by which it told what has expired
     int schema              # it rests on the whole catalog as it is at S
     const uint64_t *entry   # the snapshot's word, and what it was when it was announced
@@ -45,7 +46,10 @@ cdef enum:
     SEEN_TO_FENCE = 4       # and ends where the leaf does, ...
     SEEN_TO_KEY = 8         # before a key (with both: the earlier one), or (no flag) with slot `high`
 
+    SEEN_HELD = 16          # must hold under snapshot isolation, too
+
 cdef ReadMark read_mark(const ReadSet *r) noexcept nogil
+cdef void read_hold(ReadSet *r, ReadMark mark) noexcept nogil
 cdef void read_back(ReadSet *r, ReadMark mark) noexcept nogil
 cdef void read_free(ReadSet *r) noexcept nogil
 cdef int read_entry(ReadSet *r, uint32_t ref, uint32_t pgno, uint32_t slot) noexcept nogil

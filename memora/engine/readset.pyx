@@ -15,6 +15,7 @@ VALIDATE    under the commit lock, with nothing noted in the descriptor. Each Se
             compared beyond their place either; a difference there is taken for a conflict.
 SNAPSHOT    isolation "snapshot" asks about the keys written instead of those read: the first to commit wins. Values do not tell: a key
             that came and went again since S was written. Where a leaf has changed, the log's records since S are gone through.
+            Reads on which a constraint rests (foreign keys) are marked SEEN_HELD and must hold there, too.
 SOURCE      Larson et al., High-Performance Concurrency Control Mechanisms for Main-Memory Databases (VLDB 2011), section 3.2, repeats
             reads and scans at the end; here the old versions make repeating a comparison.
 """
@@ -47,6 +48,13 @@ cdef void read_back(ReadSet *r, ReadMark mark) noexcept nogil:
     """Forget what was read since the mark: the caller vouches for it in another way."""
     r.n = mark.n
     r.n_keys = mark.n_keys
+
+
+cdef void read_hold(ReadSet *r, ReadMark mark) noexcept nogil:
+    """What was read since the mark must hold at the commit, whatever the isolation."""
+    cdef uint32_t i
+    for i in range(mark.n - 1 if mark.n else 0, r.n):       # the last one before may have been read once more, and is not entered twice
+        r.seen[i].flags |= SEEN_HELD
 
 
 cdef void read_free(ReadSet *r) noexcept nogil:
@@ -397,9 +405,13 @@ cdef int validate(mm_map *m, const Intent *w) noexcept nogil:
     if mm_ld64(w.entry) != w.word:
         return MM_TOO_OLD
     begin(m)                            # current() reads through the buffer, where a dropped commit may have left something
-    if w.reads == NULL:
-        return writes_are_first(m, w)
+    if w.snapshot:
+        st = writes_are_first(m, w)
+        if st:
+            return st
     for i in range(w.reads.n):
+        if w.snapshot and not w.reads.seen[i].flags & SEEN_HELD:
+            continue
         if changed(m, w.reads.seen[i].pgno, w.s):
             st = recheck(m, w, &w.reads.seen[i])
             if st:

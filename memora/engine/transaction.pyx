@@ -613,7 +613,8 @@ cdef class Transaction:
             w.o = &self.o
             w.refs = self.refs
             w.n_refs = self.n_refs
-            w.reads = NULL if self.snapshot_isolation else &self.reads
+            w.reads = &self.reads
+            w.snapshot = self.snapshot_isolation
             w.log = self.log
             w.s = self.s
             w.schema = self.on_schema

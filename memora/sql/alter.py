@@ -96,6 +96,8 @@ def add_column(change, node):
         check_expression(change, new, added.expression, "generated columns")
     elif added.not_null and new.defaults[-1] is None and change.session.has_rows(table):
         raise OperationalError("Cannot add a NOT NULL column with default value NULL")
+    if change.session.foreign_keys and new.defaults[-1] is not None and any(columns == (added.name,) for _, columns in new.foreign_keys):
+        raise OperationalError("Cannot add a REFERENCES column with non-NULL default value")
     if added.default is not None and new.defaults[-1] is None and not is_null(added.default):
         raise OperationalError("Cannot add a column with non-constant default")
     row = dict(change.schema.rows[fold(table.name)])
@@ -347,6 +349,7 @@ def rename_table(change, node):
     check_name(ast.TableName(node.name))
     if fold(node.name) != fold(table.name) and fold(node.name) in change.schema.rows:
         raise OperationalError(f"there is already another table or index with this name: {node.name}")
+    no_triggers(change, "ALTER TABLE RENAME TO")
     sound = sound_views(change.environment)
     transaction = change.transaction
     new = always_quoted(node.name)

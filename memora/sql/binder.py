@@ -67,6 +67,23 @@ class Scope:
         return None
 
 
+class RowScope(Scope):
+    """The scope around the statements of a trigger: the columns of OLD and NEW, which are always qualified. rows: by name."""
+
+    __slots__ = ("rows",)
+
+    def __init__(self, rows):
+        super().__init__()
+        self.rows = rows
+
+    def find(self, name, table, schema):
+        row = self.rows.get(fold(table)) if table is not None and schema is None else None
+        if row is None:
+            return None
+        index = row.find(name)
+        return None if index is None else bound.Given(row, index)
+
+
 class Binder:
     """Binds expressions; `environment` is the session's: schema, functions, virtual tables."""
 
@@ -150,7 +167,9 @@ class Binder:
         raise OperationalError('near "*": syntax error')
 
     def on_Raise(self, node, scope):
-        raise OperationalError("RAISE() may only be used within a trigger-program")
+        if self.environment.given is None:
+            raise OperationalError("RAISE() may only be used within a trigger-program")
+        return bound.Raise(node.action, None if node.message is None else self.expr(node.message, scope))
 
     def on_Unary(self, node, scope):
         operand = self.expr(node.operand, scope)

@@ -97,6 +97,31 @@ class Col(Bound):
         return ("Col", id(self.rel), -1 if table is not None and self.index == table.rowid_column else self.index)
 
 
+class Given(Bound):
+    """Column `index` of a row that is given from outside, OLD or NEW of a trigger; -1 is the rowid. As in SQLite it has its column's
+    collation, but no affinity in comparisons, unless the row is `typed`."""
+
+    __slots__ = ("row", "index", "affinity", "collation", "decltype")
+
+    def __init__(self, row, index):
+        self.row, self.index = row, index
+        self.affinity, self.collation, self.decltype = 3, 0, "INTEGER"
+        if index >= 0:
+            column = row.columns[index]
+            typed = row.typed or index == row.rowid_column
+            self.affinity, self.collation, self.decltype = column.affinity if typed else None, column.collation, column.decltype
+
+
+class Raise(Bound):
+    """RAISE(action, message)."""
+
+    __slots__ = ("action", "message")
+    kids = ("message",)
+
+    def __init__(self, action, message):
+        self.action, self.message = action, message
+
+
 class Held(Bound):
     """A value that some other node computes: see Let."""
 
@@ -545,7 +570,7 @@ def deps(e):
 def is_constant(e):
     """Whether the value cannot change within one execution."""
     for part in walk(e):
-        if type(part) in (Col, Held):
+        if type(part) in (Col, Held, Raise):
             return False
         query = query_of(part)
         if query is not None:

@@ -65,7 +65,7 @@ class Table:
     generated columns, each behind those that it reads; database: "main", "temp" or the name of an attached one."""
 
     __slots__ = ("name", "tree", "sql", "columns", "by_name", "rowid_column", "rowid_conflict", "has_rowid", "primary_key",
-                 "indexes", "keys", "checks", "foreign_keys", "autoincrement", "strict", "version", "defaults", "seq", "triggers",
+                 "indexes", "keys", "checks", "foreign_keys", "autoincrement", "strict", "version", "defaults", "seq",
                  "generated", "database")
 
     def find(self, name):
@@ -75,6 +75,19 @@ class Table:
         if found is None and self.has_rowid and name in ("rowid", "oid", "_rowid_"):
             return -1
         return found
+
+
+class Trigger:
+    """A trigger. table_database: that of its table, which for a temporary one may be another; time: "BEFORE", "AFTER" or "INSTEAD OF";
+    event: "INSERT", "UPDATE" or "DELETE"; columns: folded names of UPDATE OF; statement: the syntax tree."""
+
+    __slots__ = ("name", "database", "table_database", "time", "event", "columns", "statement")
+
+    def __init__(self, row, database):
+        self.name, self.database, self.statement = row["name"], database, parse(row["sql"])
+        self.table_database = row.get("database", database)
+        self.time, self.event = self.statement.time or "BEFORE", self.statement.event
+        self.columns = {fold(name) for name in self.statement.columns}
 
 
 class View:
@@ -96,7 +109,7 @@ def table_of(statement, tree=0):
     """The Table that a CREATE TABLE statement describes; indexes are not yet known."""
     t = Table()
     t.name, t.tree, t.sql = statement.table.name, tree, statement.sql
-    t.columns, t.by_name, t.keys, t.checks, t.foreign_keys, t.indexes, t.triggers = [], {}, [], [], [], [], []
+    t.columns, t.by_name, t.keys, t.checks, t.foreign_keys, t.indexes = [], {}, [], [], [], []
     t.rowid_column, t.rowid_conflict, t.autoincrement = -1, None, False
     t.has_rowid, t.strict, t.primary_key = not statement.without_rowid, statement.strict, None
     t.version = t.seq = 0
@@ -319,7 +332,8 @@ class Schema:
         self.rows = {}
         self.database = database
         self.indexes = {}
-        self.triggers = {}
+        self.triggers = {}              # rows, by the folded name of their table
+        self.parents = None             # made by foreignkeys.naming
         for row in engine_catalog.items(transaction):
             self.rows[fold(row["name"])] = row
         for row in temporary:
@@ -331,6 +345,7 @@ class Schema:
                 self.triggers.setdefault(fold(row["table"]), []).append(row)
         self._objects = {}
         self.statistics = None          # statistics.Statistics, once somebody asked
+        self._triggers = {}
         self._old = old
         if old is not None:
             old._old = None
@@ -355,8 +370,7 @@ class Schema:
         if kind not in ("table", "view"):
             return row
         if self._old is not None and self._old.rows.get(name) == row and name in self._old._objects and (
-                self._old.indexes.get(name) == self.indexes.get(name)
-                and self._old.triggers.get(name) == self.triggers.get(name)):
+                self._old.indexes.get(name) == self.indexes.get(name)):
             return self._old._objects[name]
         if kind == "view":
             view = View()
@@ -366,7 +380,6 @@ class Schema:
         table = table_of(parse(row["sql"]), row["tree"])
         table.name, table.sql, table.database = row["name"], row["sql"], self.database
         table.version, table.seq = row.get("version", 0), row.get("seq", 0)
-        table.triggers = sorted(self.triggers.get(name, ()), key=lambda r: r["seq"])
         keys = iter(table.keys)
         for index_row in sorted(self.indexes.get(name, ()), key=lambda r: r["seq"]):
             if index_row["sql"] is None:
@@ -380,6 +393,15 @@ class Schema:
                 index.name = index_row["name"]
                 table.indexes.append(index)
         return table
+
+    def triggers_on(self, name):
+        """The triggers on a table or view, as Trigger, the oldest first."""
+        name = fold(name)
+        found = self._triggers.get(name)
+        if found is None:
+            rows = sorted(self.triggers.get(name, ()), key=lambda row: row["seq"])
+            found = self._triggers[name] = [Trigger(row, self.database) for row in rows]
+        return found
 
     def table(self, name):
         """The Table of that name; raises "no such table"."""

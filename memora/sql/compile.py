@@ -10,6 +10,7 @@ from . import bound
 from . import expressions as x
 from . import functions as f
 from .databases import Elsewhere
+from .effects import Raise
 from .record import EitherRow
 
 
@@ -93,6 +94,12 @@ class Compiler:
         except KeyError:
             raise InternalError(f"no source for column {e.index} of {e.rel!r}") from None
         return x.ColumnRef(source, e.index if places is None else places[e.index])
+
+    def Given(self, e):
+        return x.ColumnRef(e.row.source, e.index)
+
+    def Raise(self, e):
+        return Raise(e.action, None if e.message is None else self.expr(e.message))
 
     def Held(self, e):
         held = self.held.get(e)

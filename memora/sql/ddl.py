@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from ..engine import catalog as engine_catalog
 from ..errors import NotSupportedError, OperationalError
-from . import ast, bound, dml, sequence, statistics
+from . import ast, bound, dml, foreignkeys, sequence, statistics, triggers
 from .catalog import SCHEMA_NAMES, Table, View, fold, index_of, table_of
 from .parser import parse
 from .queries import QueryBinder
@@ -58,6 +58,7 @@ def create_table(change, node):
     if node.select is not None:
         node, rows = as_select(change, node)
     table = table_of(node)
+    foreignkeys.check_definition(table)
     for constraint in table.checks:
         check_expression(change, table, constraint.expr, "CHECK constraints")
     for number in table.generated:
@@ -165,19 +166,25 @@ def create_trigger(change, node):
     check_name(node.trigger)
     if node.if_not_exists and fold(node.trigger.name) in change.schema.rows:
         return 0
-    found = change.schema.get(node.table.name)
+    found, database = triggered(change, node)
     change.exists(node.trigger.name, "trigger")
-    if not isinstance(found, (Table, View)):
-        raise OperationalError(f"no such table: main.{node.table.name}")
-    if isinstance(found, View) and node.time != "INSTEAD OF":
-        raise OperationalError(f"cannot create {node.time or 'BEFORE'} trigger on view: {found.name}")
-    if isinstance(found, Table) and node.time == "INSTEAD OF":
-        raise OperationalError(f"cannot create INSTEAD OF trigger on table: {found.name}")
-    if node.temporary:
-        raise NotSupportedError("temporary triggers")
-    change.put("trigger", node.trigger.name, 0, node.sql, table=found.name)
+    triggers.check_definition(node, found)
+    more = {"table": found.name} if database == change.schema.database else {"table": found.name, "database": database}
+    change.put("trigger", node.trigger.name, 0, node.sql, **more)
     change.session.schema_changed()
     return 0
+
+
+def triggered(change, node):
+    """(Table or View that a trigger is to be on, its database). A temporary trigger may be on a table of any database."""
+    schema = change.environment.schema if change.schema.database == "temp" else change.schema
+    name = node.table.name
+    found = schema.get(name, None if node.table.schema is None else fold(node.table.schema))
+    if fold(name) in SCHEMA_NAMES or fold(name).startswith("sqlite_"):
+        raise OperationalError("cannot create trigger on system table")
+    if not isinstance(found, (Table, View)):
+        raise OperationalError(f"no such table: {node.table.schema or change.schema.database}.{name}")
+    return found, found.database
 
 
 def drop(change, node):
@@ -197,11 +204,15 @@ def drop(change, node):
         raise OperationalError(f"table {name} may not be dropped" if kind == "table" else
                                "index associated with UNIQUE or PRIMARY KEY constraint cannot be dropped")
     transaction = change.transaction
+    if kind in ("table", "view"):
+        change.session.drop_temporary_triggers(name, change.schema.database)
     if row.get("temporary"):
         del change.session.temporary[fold(name)]
         change.session.schema_changed()
         return 0
     if kind == "table":
+        if change.session.foreign_keys:
+            change.session.empty_table(change, change.schema.get(name))
         for other in list(change.schema.indexes.get(fold(name), ())):
             transaction.drop_tree(other["tree"])
             engine_catalog.delete(transaction, other["name"])

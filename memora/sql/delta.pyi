@@ -1,14 +1,13 @@
 from typing import Any
 
 from memora.engine.transaction import Transaction
+from memora.sql.runtime import Work
 from memora.sql.writer import TableWriter, Update
 
 TERMS: int
 
-class Count:
+class Count(Work):
     def __init__(self, writer: TableWriter, ordinary: Update, keys: list[Any], texts: list[bool], terms: list[tuple[int, int, str, Any, bool]]) -> None: ...
-    returned: None
-    def run(self) -> int: ...
 
 def raise_column(transaction: Transaction, tree: int, key: bytes, column: int, value: int) -> bool: ...
 def unread_items(transaction: Transaction, tree: int) -> list[tuple[bytes, bytes]]: ...

@@ -20,7 +20,7 @@ from memora.engine.layout cimport MM_CONFLICT, MM_NOMEM, MM_OK
 from memora.engine.readset cimport ReadMark, read_back, read_mark
 from memora.engine.transaction cimport Transaction
 from memora.sql.record cimport key_put, kind_of, rowid_key
-from memora.sql.runtime cimport Expr
+from memora.sql.runtime cimport Expr, Work
 from memora.sql.types cimport (
     AFF_BLOB, AFF_NUMERIC, AFF_REAL, T_INT, T_NULL, T_REAL, T_TEXT, Value, append, real_to_integer, set_int)
 from memora.sql.writer cimport TableWriter, Update
@@ -192,7 +192,7 @@ delta_register(DELTA_RECORD, change_record)
 
 # ---------------------------------------------------------------------------------------------- faces
 
-cdef class Count:
+cdef class Count(Work):
     """Runs UPDATE of one row's counters. keys: what the row's key is compared with, texts: whether that has to be text (else an
     integer); terms: (column, affinity, "+" or "-", expression, whether it takes integers only); ordinary: the Update that does what a
     delta cannot."""
@@ -201,7 +201,6 @@ cdef class Count:
     cdef Update ordinary
     cdef list keys, texts, terms
     cdef Buf locator
-    cdef readonly object returned
 
     def __cinit__(self, TableWriter writer, Update ordinary, list keys, list texts, list terms):
         self.writer, self.ordinary, self.keys, self.texts, self.terms = writer, ordinary, keys, texts, terms
@@ -210,9 +209,8 @@ cdef class Count:
     def __dealloc__(self):
         buf_free(&self.locator)
 
-    def run(self):
-        """How many rows were changed."""
-        return 1 if self.counted() else self.ordinary.run()
+    cdef int64_t go(self) except? -1:
+        return 1 if self.counted() else self.ordinary.go()
 
     cdef int counted(self) except -1:
         cdef TableWriter w = self.writer

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from ..errors import NotSupportedError, OperationalError
-from . import ast, bound, plan, sequence
+from . import ast, bound, plan, sequence, triggers
 from .binder import Scope
 from .bound import JoinNode, Leaf, Rel
 from .catalog import SCHEMA_NAMES, Table, View, fold
@@ -15,22 +15,22 @@ from .queries import QueryBinder
 from .record import SlotSource
 from .runtime import Context
 from .types import TEXT
-from .writer import Delete, IndexBuild, IndexWriter, Insert, TableWriter, Update, Upsert
+from .writer import Delete, IndexBuild, IndexWriter, Insert, Instead, TableWriter, Update, Upsert
 
 
-def target(environment, name):
-    """The table that a statement may change."""
+def target(environment, name, event=None, columns=()):
+    """The table that a statement may change; or the view, if triggers stand for the event. columns: the names that an UPDATE sets."""
     found = environment.schema.get(name.name, None if name.schema is None else fold(name.schema))
     if isinstance(found, View):
+        if event is not None and triggers.set_off(environment, found, event, {fold(column) for column in columns}):
+            return found
         raise OperationalError(f"cannot modify {found.name} because it is a view")
     if fold(name.name) in SCHEMA_NAMES:
         raise OperationalError(f"table {name.name} may not be modified")
     if not isinstance(found, Table):
         if found is not None and found["kind"] != "index":
             raise NotSupportedError(f"{name.name} is a {found['kind']}: SQL cannot change it yet")
-        raise OperationalError(f"no such table: {name.name if name.schema is None else f'{name.schema}.{name.name}'}")
-    if found.triggers:
-        raise NotSupportedError(f"triggers do not run yet, and {found.name} has {found.triggers[0]['name']}")
+        raise OperationalError(f"no such table: {environment.shown(name)}")
     return found
 
 
@@ -81,7 +81,7 @@ def index_writer(c, binder, index, scope):
 def start(environment, statement):
     binder = QueryBinder(environment)
     planner = Planner(environment)
-    c = Compiler(Context(len(statement.params)), planner)
+    c = Compiler(Context(0 if statement is None else len(statement.params)), planner)
     c.context.control = environment.session.control
     c.environment = environment
     return binder, planner, c
@@ -108,26 +108,21 @@ def returning(binder, c, nodes, rel, source):
 def insert(environment, node):
     """The WriteProgram of an INSERT or REPLACE."""
     binder, planner, c = start(environment, node)
-    table = target(environment, node.table)
-    if environment.authorizer is not None:
-        environment.authorizer.ask("INSERT", table.name, None, table.database)
-    scope = Scope()
+    table = target(environment, node.table, "INSERT")
+    environment.ask("INSERT", table)
+    scope = environment.scope()
     if node.with_ is not None:
         scope = binder.with_scope(node.with_, scope)
+    if isinstance(table, View):
+        return insert_view(environment, node, binder, planner, c, table, scope)
     if node.columns is None:
         places = [i for i, column in enumerate(table.columns) if not column.generated]
     else:
         places = [insert_place(table, name) for name in node.columns]
+    action = environment.conflict or node.or_action
     writer = make_writer(c, binder, table)
-    if node.source is None:
-        op, values, places = plan.SingleRow().build(c), [], []
-    else:
-        op, values = insert_source(binder, planner, c, node, scope)
-        if len(values) != len(places):
-            if node.columns is None:
-                raise OperationalError(
-                    f"table {table.name} has {len(places)} columns but {len(values)} values were supplied")
-            raise OperationalError(f"{len(values)} values for {len(places)} columns")
+    triggers.attach(environment, writer, table, "INSERT", None, action, bool(node.upserts))
+    op, values, places = insert_values(binder, planner, c, node, scope, table, places)
     sources, rowid = [None] * len(table.columns), None
     for place, e in zip(places, values):
         if place < 0:
@@ -146,8 +141,44 @@ def insert(environment, node):
     rel.alias = node.alias
     upsert = make_upsert(binder, c, node, table, rel, writer) if node.upserts else None
     results, columns = returning(binder, c, node.returning, rel, writer.new)
-    work = Insert(op, writer, sources, rowid, node.or_action, results, upsert)
-    return finished(planner, WriteProgram(c.context, work, writer, c.ops, columns, True, table.database))
+    work = Insert(op, writer, sources, rowid, action, results, upsert)
+    return finished(planner, WriteProgram(c.context, work, writer, c.ops, columns, True, table.database, writer.watch))
+
+
+def insert_values(binder, planner, c, node, scope, table, places):
+    """(operator, expressions, the columns that they are for) of the rows to insert."""
+    if node.source is None:
+        return plan.SingleRow().build(c), [], []
+    op, values = insert_source(binder, planner, c, node, scope)
+    if len(values) != len(places):
+        if node.columns is None:
+            raise OperationalError(f"table {table.name} has {len(places)} columns but {len(values)} values were supplied")
+        raise OperationalError(f"{len(values)} values for {len(places)} columns")
+    return op, values, places
+
+
+def insert_view(environment, node, binder, planner, c, view, scope):
+    """INSERT into a view: its triggers do the rest."""
+    if node.upserts:
+        raise OperationalError("cannot UPSERT a view")
+    rel = Rel("rows", view.name, node.alias, QueryBinder(environment).columns_of(view))
+    names = [fold(column.name) for column in rel.columns]
+    places = range(len(names))
+    if node.columns is not None:
+        for name in node.columns:
+            if fold(name) not in names:
+                raise OperationalError(f"table {view.name} has no column named {name}")
+        places = [names.index(fold(name)) for name in node.columns]
+    op, values, places = insert_values(binder, planner, c, node, scope, view, places)
+    news = [None] * len(names)
+    for place, e in zip(places, values):
+        news[place] = news[place] or e
+    news = [c.expr(bound.Const(None)) if e is None else e for e in news]
+    effects = triggers.effects(environment, view, "INSERT", None, environment.conflict or node.or_action)
+    new = SlotSource()
+    results, columns = returning(binder, c, node.returning, rel, new)
+    work = Instead(op, None, news, True, SlotSource(), new, effects, results)
+    return finished(planner, WriteProgram(c.context, work, None, c.ops, columns, True, view.database, effects.watch))
 
 
 def insert_place(table, name):
@@ -193,14 +224,17 @@ def one_upsert(binder, c, clause, table, rel, writer, last):
         return Upsert(targets, [], None, None, None, len(table.columns)), targets
     excluded = Rel("rows", "excluded", "excluded", rel.columns)
     source = SlotSource()
-    scope = Scope()
+    scope = Scope(c.environment.scope())
     scope.rels += [rel, excluded]
     scope.hidden.update((id(excluded), i) for i in range(len(excluded.columns)))     # only by its name
     c.sources[rel] = (writer.old, None)
     c.sources[excluded] = (source, None)
     columns, exprs = assignments(binder, c, table, clause.assignments, scope)
     where = None if clause.where is None else c.expr(binder.expr(clause.where, scope))
-    return Upsert(targets, columns, exprs, where, source, len(table.columns)), targets
+    effects = None
+    if c.environment.watches(table):
+        effects = triggers.effects(c.environment, table, "UPDATE", set(columns), "ABORT")
+    return Upsert(targets, columns, exprs, where, source, len(table.columns), effects), targets
 
 
 def upsert_target(binder, table, clause):
@@ -233,18 +267,7 @@ def bind_assignments(binder, table, nodes, scope):
     """[(column, bound expression)] of SET."""
     found = []
     for node in nodes:
-        places = []
-        for name in node.columns:
-            place = table.find(name)
-            if place == -1 and table.rowid_column >= 0:
-                place = table.rowid_column
-            if place is None:
-                raise OperationalError(f"no such column: {name}")
-            if place >= 0 and table.columns[place].generated:
-                raise OperationalError(f'cannot UPDATE generated column "{name}"')
-            if place < 0:
-                raise NotSupportedError(f"UPDATE of {name} in a table without INTEGER PRIMARY KEY")
-            places.append(place)
+        places = [assigned_place(table, name) for name in node.columns]
         value = binder.any(node.value, scope)
         if len(places) == 1:
             values = [value]
@@ -262,6 +285,25 @@ def bind_assignments(binder, table, nodes, scope):
     return found            # in order, so that the last assignment of a column counts
 
 
+def assigned_place(table, name):
+    """The number of a column that SET names; table: a Table, or the Rel of a view."""
+    if isinstance(table, Rel):
+        place = next((i for i, column in enumerate(table.columns) if fold(column.name) == fold(name)), None)
+        if place is None:
+            raise OperationalError(f"no such column: {name}")
+        return place
+    place = table.find(name)
+    if place == -1 and table.rowid_column >= 0:
+        place = table.rowid_column
+    if place is None:
+        raise OperationalError(f"no such column: {name}")
+    if place >= 0 and table.columns[place].generated:
+        raise OperationalError(f'cannot UPDATE generated column "{name}"')
+    if place < 0:
+        raise NotSupportedError(f"UPDATE of {name} in a table without INTEGER PRIMARY KEY")
+    return place
+
+
 def assignments(binder, c, table, nodes, scope):
     pairs = bind_assignments(binder, table, nodes, scope)
     return [place for place, _ in pairs], [c.expr(e) for _, e in pairs]
@@ -271,12 +313,12 @@ def assignments(binder, c, table, nodes, scope):
 
 def change_query(binder, environment, node, table):
     """(query, scope, rel): the rows that UPDATE or DELETE is about, as a query without result columns."""
-    base = Scope()
+    base = environment.scope()
     if node.with_ is not None:
         base = binder.with_scope(node.with_, base)
     query = bound.Select()
     scope = Scope(base, query)
-    rel = binder.table_rel(table, node.table)
+    rel = binder.view(table, node.table, query) if isinstance(table, View) else binder.table_rel(table, node.table)
     rel.changed = True
     scope.rels.append(rel)
     query.from_ = Leaf(rel)
@@ -299,20 +341,24 @@ def key_columns(table, rel):
 def update(environment, node):
     """The WriteProgram of an UPDATE."""
     binder, planner, c = start(environment, node)
-    table = target(environment, node.table.table)
-    if environment.authorizer is not None:
-        for name in [name for assignment in node.assignments for name in assignment.columns]:
-            environment.authorizer.ask("UPDATE", table.name, name, table.database)
+    names = [name for assignment in node.assignments for name in assignment.columns]
+    table = target(environment, node.table.table, "UPDATE", names)
+    for name in names:
+        environment.ask("UPDATE", table, name)
+    if isinstance(table, View):
+        return change_view(environment, node, binder, planner, c, table, "UPDATE")
     query, scope, rel = change_query(binder, environment, node, table)
     pairs = bind_assignments(binder, table, node.assignments, scope)
     keys = key_columns(table, rel)
     joined = node.source is not None
     query.exprs = keys + ([e for _, e in pairs] if joined else [])
+    action = environment.conflict or node.or_action
+    columns = [place for place, _ in pairs]
     writer = make_writer(c, binder, table)
+    triggers.attach(environment, writer, table, "UPDATE", set(columns), action)
     found = planner.query(query)
     root = found.root.build(c)
     exprs = c.exprs(found.exprs)
-    columns = [place for place, _ in pairs]
     if joined:
         work = Update(root, writer, exprs[:len(keys)], exprs[len(keys):])
         values = []
@@ -320,18 +366,49 @@ def update(environment, node):
         work = Update(root, writer, exprs, None)
         c.sources[rel] = (writer.old, None)
         values = c.exprs([e for _, e in pairs])
-    counter = None if joined else counts(binder, c, table, rel, node, query, pairs)
+    counter = None if joined or writer.updating is not None else counts(binder, c, table, rel, node, query, pairs)
     results, names = returning(binder, c, node.returning, rel, writer.new)
-    work.setup(columns, values, node.or_action, results)
+    work.setup(columns, values, action, results)
     if counter is not None:
         work = Count(writer, work, *counter)
-    return finished(planner, WriteProgram(c.context, work, writer, c.ops, names, False, table.database))
+    return finished(planner, WriteProgram(c.context, work, writer, c.ops, names, False, table.database, writer.watch))
+
+
+def change_view(environment, node, binder, planner, c, view, event):
+    """UPDATE or DELETE of a view: all its columns are read, and its triggers do the rest."""
+    query, scope, rel = change_query(binder, environment, node, view)
+    width = len(rel.columns)
+    query.exprs = [bound.Col(rel, i) for i in range(width)]
+    row = Rel("rows", view.name, node.table.alias, rel.columns)
+    joined = getattr(node, "source", None) is not None
+    pairs, action = (), None
+    if event == "UPDATE":
+        inner = Scope(environment.scope())
+        inner.rels.append(row)
+        pairs = bind_assignments(binder, rel, node.assignments, scope if joined else inner)
+        action = environment.conflict or node.or_action
+        if joined:
+            query.exprs += [e for _, e in pairs]
+    effects = triggers.effects(environment, view, event, {rel.columns[place].name for place, _ in pairs}, action)
+    found = planner.query(query)
+    root = found.root.build(c)
+    olds = c.exprs(found.exprs)
+    old, new = SlotSource(), SlotSource()
+    c.sources[row] = (old, None)
+    news = None
+    if event == "UPDATE":
+        news = olds[:width] if joined else [c.expr(bound.Col(row, i)) for i in range(width)]
+        for n, (place, e) in enumerate(pairs):
+            news[place] = olds[width + n] if joined else c.expr(e)
+    results, names = returning(binder, c, node.returning, row, old if news is None else new)
+    work = Instead(root, olds[:width], news, joined, old, new, effects, results)
+    return finished(planner, WriteProgram(c.context, work, None, c.ops, names, False, view.database, effects.watch))
 
 
 def counts(binder, c, table, rel, node, query, pairs):
     """The arguments of a Count, if an UPDATE adds to numbers of one row that its whole key names, in columns that nothing else looks at
     (no index, CHECK, key, foreign key); else None."""
-    if node.returning or node.order_by or node.limit is not None or node.with_ is not None or table.triggers or len(pairs) > TERMS:
+    if node.returning or node.order_by or node.limit is not None or node.with_ is not None or len(pairs) > TERMS:
         return None
     keys = key_values(table, rel, query.where)
     if keys is None or len({column for column, _ in pairs}) != len(pairs):
@@ -369,7 +446,7 @@ def key_values(table, rel, where):
 
 def constant(e):
     """Whether a value is made of literals and parameters alone."""
-    return type(e) in (bound.Const, bound.Param, bound.Negate, bound.Plus, bound.Arith) and all(constant(kid) for kid in e.children())
+    return type(e) in (bound.Const, bound.Param, bound.Given, bound.Negate, bound.Plus, bound.Arith) and all(constant(kid) for kid in e.children())
 
 
 def addition(rel, column, e):
@@ -405,19 +482,21 @@ def watched_columns(binder, table):
 def delete(environment, node):
     """The WriteProgram of a DELETE."""
     binder, planner, c = start(environment, node)
-    table = target(environment, node.table.table)
-    if environment.authorizer is not None:
-        environment.authorizer.ask("DELETE", table.name, None, table.database)
+    table = target(environment, node.table.table, "DELETE")
+    environment.ask("DELETE", table)
+    if isinstance(table, View):
+        return change_view(environment, node, binder, planner, c, table, "DELETE")
     query, scope, rel = change_query(binder, environment, node, table)
     query.exprs = key_columns(table, rel)
     writer = make_writer(c, binder, table)
+    triggers.attach(environment, writer, table, "DELETE")
     found = planner.query(query)
     root = found.root.build(c)
     exprs = c.exprs(found.exprs)
     work = Delete(root, writer, exprs, None)
     results, names = returning(binder, c, node.returning, rel, writer.old)
     work.setup(results)
-    return finished(planner, WriteProgram(c.context, work, writer, c.ops, names, False, table.database))
+    return finished(planner, WriteProgram(c.context, work, writer, c.ops, names, False, table.database, writer.watch))
 
 
 def query_plan(environment, node):
@@ -426,8 +505,12 @@ def query_plan(environment, node):
     if isinstance(node, ast.Select):
         return planner.query(binder.select(node, None)).root
     if isinstance(node, (ast.Update, ast.Delete)):
-        table = target(environment, node.table.table)
+        table = target(environment, node.table.table, type(node).__name__.upper(),
+                       [name for a in getattr(node, "assignments", ()) for name in a.columns])
         query, scope, rel = change_query(binder, environment, node, table)
+        if isinstance(table, View):
+            query.exprs = [bound.Col(rel, i) for i in range(len(rel.columns))]
+            return planner.query(query).root
         query.exprs = key_columns(table, rel)
         if isinstance(node, ast.Update):
             bind_assignments(binder, table, node.assignments, scope)

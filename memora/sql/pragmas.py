@@ -6,7 +6,8 @@ so raises NotSupportedError.
 from __future__ import annotations
 
 from ..errors import NotSupportedError
-from .catalog import Table, View, fold
+from . import foreignkeys
+from .catalog import Schema, Table, View, fold
 from .types import BLOB, INTEGER, NUMERIC, REAL, TEXT
 
 COLLATION_NAMES = ("BINARY", "NOCASE", "RTRIM")
@@ -91,7 +92,7 @@ def foreign_key_list(environment, name):
     rows = []
     if table is not None:
         for i, (key, columns) in enumerate(reversed(table.foreign_keys)):
-            for n, column in enumerate(columns):
+            for n, column in enumerate(table.columns[table.by_name[fold(c)]].name for c in columns):
                 to = key.parent_columns[n] if key.parent_columns else None
                 rows.append((i, n, key.parent, column, to, key.on_update or "NO ACTION", key.on_delete or "NO ACTION",
                              key.match or "NONE"))
@@ -136,14 +137,26 @@ READERS = {"table_info": table_info, "table_xinfo": table_xinfo, "index_list": i
            "database_list": database_list, "collation_list": collation_list, "function_list": function_list}
 
 # What asking tells, and the values that may be set because they change nothing that is promised here.
-FIXED = {"encoding": ("UTF-8", {"utf-8", "utf8"}), "page_size": (4096, {4096}), "foreign_keys": (0, {0, "off", "false", "no"}),
-         "recursive_triggers": (0, {0, "off"}), "case_sensitive_like": (None, {0, "off"}),
-         "auto_vacuum": (0, {0, "none"}), "read_uncommitted": (0, {0, "off"}), "legacy_alter_table": (0, {0, "off"}),
-         "defer_foreign_keys": (0, {0, "off"})}
+FIXED = {"encoding": ("UTF-8", {"utf-8", "utf8"}), "page_size": (4096, {4096}), "case_sensitive_like": (None, {0, "off"}),
+         "auto_vacuum": (0, {0, "none"}), "read_uncommitted": (0, {0, "off"}), "legacy_alter_table": (0, {0, "off"})}
 # Settings of SQLite's files and memory that have no counterpart: they may be set to anything and nothing changes.
 HINTS = {"cache_size", "cache_spill", "mmap_size", "temp_store", "threads", "automatic_index", "optimize", "shrink_memory",
          "journal_size_limit", "wal_autocheckpoint", "secure_delete", "soft_heap_limit", "hard_heap_limit", "analysis_limit",
          "busy_timeout", "locking_mode", "journal_mode", "synchronous"}
+
+
+# Settings of a session that are on or off: name -> (reading, setting).
+SWITCHES = {"foreign_keys": (lambda session: session.foreign_keys, lambda session, on: session.set_foreign_keys(on)),
+            "recursive_triggers": (lambda session: session.recursive_triggers, lambda session, on: session.set_recursive_triggers(on)),
+            "defer_foreign_keys": (lambda session: session.watch.defer_all, lambda session, on: session.defer_foreign_keys(on))}
+
+
+def switched(value):
+    """Whether a value turns a setting on, as SQLite reads it."""
+    if isinstance(value, str):
+        word = value.lower()
+        return word in ("on", "yes", "true") or word.isdigit() and int(word) != 0
+    return bool(value)
 
 
 def read(environment, name, value=None):
@@ -153,6 +166,21 @@ def read(environment, name, value=None):
     if reader is None:
         raise NotSupportedError(f"PRAGMA {name}")
     return reader(environment, None if value is None else str(value))
+
+
+def foreign_key_check(environment, node):
+    """Children without their parent, of one table or of all tables of a database, the newest one first."""
+    database = "main" if node.schema is None else fold(node.schema)
+    whole = environment.whole
+    schema = whole if isinstance(whole, Schema) else whole.named(database)
+    if node.value is not None:
+        found = environment.schema.get(str(node.value), None if node.schema is None else database)
+        tables = [found] if isinstance(found, Table) else []
+        schema = environment.schema_of(found) if tables else None
+    else:
+        rows = sorted(schema.rows.values(), key=lambda row: -row.get("seq", 0)) if schema is not None else ()
+        tables = [schema.get(row["name"]) for row in rows if row["kind"] == "table"]
+    return ("table", "rowid", "parent", "fkid"), foreignkeys.violations(environment, schema, tables)
 
 
 def run(session, environment, node):
@@ -170,7 +198,13 @@ def run(session, environment, node):
         problems = session.check()
         return (name,), [(p,) for p in problems] or [("ok",)]
     if name == "foreign_key_check":
-        raise NotSupportedError("PRAGMA foreign_key_check: foreign keys are not enforced yet")
+        return foreign_key_check(environment, node)
+    if name in SWITCHES:
+        get, put = SWITCHES[name]
+        if node.given:
+            put(session, switched(node.value))
+            return None, []
+        return (name,), [(int(get(session)),)]
     if name in FIXED:
         current, allowed = FIXED[name]
         if node.given:

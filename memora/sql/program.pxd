@@ -2,7 +2,8 @@
 from libc.stdint cimport int64_t
 
 from memora.engine.transaction cimport Transaction
-from memora.sql.runtime cimport Context, Op
+from memora.sql.effects cimport Watch
+from memora.sql.runtime cimport Context, Op, Work
 
 
 cdef class Program:
@@ -19,7 +20,9 @@ cdef class Program:
 
 cdef class WriteProgram:
     cdef readonly Context context
-    cdef readonly object work, writer, columns, database
+    cdef readonly Work work
+    cdef readonly Watch watch
+    cdef readonly object writer, columns, database
     cdef public dict guesses
     cdef readonly list ops
     cdef readonly bint is_insert

@@ -2,7 +2,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from memora.engine.transaction import Transaction
-from memora.sql.runtime import Context, Op
+from memora.sql.effects import Watch
+from memora.sql.runtime import Context, Op, Work
 
 class Program:
     busy: bool
@@ -23,9 +24,10 @@ class WriteProgram:
     lastrowid: int | None
     ops: list
     returned: list | None
-    work: Any
+    watch: Watch | None
+    work: Work
     writer: Any
-    def __init__(self, context: Context, work: Any, writer: Any, ops: list, columns: Any, is_insert: bool, database: Any) -> None: ...
+    def __init__(self, context: Context, work: Any, writer: Any, ops: list, columns: Any, is_insert: bool, database: Any, watch: Watch | None = None) -> None: ...
     def run(self, transaction: Transaction, values: Sequence) -> int: ...
 
 class Result:

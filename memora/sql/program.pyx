@@ -4,10 +4,13 @@ from cpython.ref cimport Py_INCREF
 from cpython.unicode cimport PyUnicode_DecodeUTF8
 
 from memora.engine.transaction cimport Transaction
-from memora.sql.runtime cimport Context, Expr, Op
+from memora.sql.effects cimport Watch
+from memora.sql.runtime cimport Context, Expr, Op, Work
 from memora.sql.types cimport T_TEXT, Value, to_python
 
 from memora.errors import IntegrityError, NotText
+
+from .conflicts import FailConflict
 
 
 cdef class Program:
@@ -52,23 +55,32 @@ cdef class Program:
 
 
 cdef class WriteProgram:
-    """A prepared change. run(transaction, values) -> rows changed; `work` is the Insert, Update or Delete that does it."""
+    """A prepared change. run(transaction, values) -> rows changed; `work` is the Insert, Update or Delete that does it; watch: the run, if
+    it sets off triggers or foreign keys."""
 
-    def __cinit__(self, Context context, work, writer, list ops, columns, bint is_insert, database):
+    def __cinit__(self, Context context, Work work, writer, list ops, columns, bint is_insert, database, Watch watch=None):
         self.context, self.work, self.writer, self.ops = context, work, writer, ops
-        self.columns, self.is_insert, self.database = columns, is_insert, database
+        self.columns, self.is_insert, self.database, self.watch = columns, is_insert, database, watch
 
     cpdef object run(self, Transaction transaction, values):
         """Makes the change; the number of rows."""
+        cdef int64_t count
+        if self.watch is not None:
+            self.watch.begin(transaction, self.context)
         self.context.start(transaction, values)
         try:
-            return self.work.run()
-        except IntegrityError:
-            if self.is_insert:
+            count = self.work.go()
+        except IntegrityError as error:
+            if self.is_insert and self.writer is not None:
                 self.writer.unused()            # what ON CONFLICT FAIL leaves goes on with this number
+            if self.watch is not None and isinstance(error, FailConflict):
+                self.watch.settle()
             raise
         finally:
             self.context.stop(self.ops)
+        if self.watch is not None:
+            self.watch.settle()
+        return count
 
     @property
     def returned(self):

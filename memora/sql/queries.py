@@ -35,7 +35,7 @@ class QueryBinder(Binder):
         if self.depth > MAX_DEPTH:
             raise OperationalError("query nests too deep, or a view or common table is defined by itself")
         try:
-            scope = parent if parent is not None else Scope()
+            scope = parent if parent is not None else self.environment.scope()
             if node.with_ is not None:
                 # the names of WITH are seen below, but the scope stays that of the query around
                 scope = self.with_scope(node.with_, scope)
@@ -478,8 +478,7 @@ class QueryBinder(Binder):
             raise NotSupportedError(f"SELECT from {name}: it is a {found['kind']}")
         if found is None and self.function_rows(folded) is not None:
             return self.table_function(ast.TableFunction(node.table, (), node.alias), scope, query)
-        shown = name if schema is None else f"{schema}.{name}"
-        raise OperationalError(f"no such table: {shown}")
+        raise OperationalError(f"no such table: {environment.shown(node.table)}")
 
     @staticmethod
     def own_rel(table):
@@ -525,6 +524,12 @@ class QueryBinder(Binder):
             environment.authorizer = authorizer
         if has_constants(rel):
             environment.literals_matter = True
+
+    def columns_of(self, found):
+        """The columns of a Table or View, as of a relation."""
+        if isinstance(found, Table):
+            return self.own_rel(found).columns
+        return self.view(found, ast.TableRef(ast.TableName(found.name)), None).columns
 
     def view(self, view, node, query):
         statement = view.statement

@@ -3,6 +3,7 @@ from libc.stdint cimport int64_t
 
 from memora.engine.region cimport Region
 from memora.engine.transaction cimport Transaction
+from memora.sql.effects cimport Watch
 from memora.sql.program cimport Program, Result, WriteProgram
 
 cdef enum:
@@ -30,6 +31,7 @@ cdef class Running:
     cdef readonly object store
     cdef Region region
     cdef public object virtual, functions, settings, temporary, parts, collations, control
+    cdef readonly Watch watch          # what triggers and foreign keys share in a statement and a transaction
     cdef public int64_t total_changes, changes, last_rowid
     cdef public bint closed
     cdef public bint query_only, _writing, _bound, _dirty
@@ -51,4 +53,5 @@ cdef class Running:
     cdef object guarded(self, Statement statement, object work, object values)
     cdef object worked(self, Statement statement, Transaction transaction, object work, object values)
     cdef WriteProgram writer(self, Statement statement, Transaction transaction)
+    cdef int set_off(self, WriteProgram program) except -1
     cdef Result written(self, Statement statement, WriteProgram program, object count, object rows)

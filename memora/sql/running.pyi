@@ -2,6 +2,7 @@ from collections.abc import Callable
 from typing import Any
 
 from memora.engine.transaction import Transaction
+from memora.sql.effects import Watch
 from memora.sql.program import Result
 
 CACHE_SIZE: int
@@ -35,6 +36,7 @@ class Running:
     query_only: bool
     total_changes: int
     virtual: dict
+    watch: Watch
     def __init__(self, store: Any, virtual: dict | None = None, transaction: Transaction | None = None, *, parts: Any = None) -> None: ...
     def execute(self, sql: str, params: Any = ()) -> Result: ...
     def executemany(self, sql: str, seq: Any) -> Result: ...

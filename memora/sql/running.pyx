@@ -19,6 +19,7 @@ from libc.stdint cimport int64_t, uint32_t
 from memora.engine.region cimport Region
 from memora.engine.retries import Retries
 from memora.engine.transaction cimport Transaction
+from memora.sql.effects cimport Watch
 from memora.sql.parsing cimport Tables
 from memora.sql.program cimport Program, Result, WriteProgram
 from memora.sql.runtime cimport Context, tick
@@ -26,9 +27,9 @@ from memora.sql.runtime cimport Context, tick
 from memora.errors import Error, IntegrityError, ProgrammingError, ReadOnly, SerializationError, SnapshotTooOld, SQLSyntaxError
 
 from .callbacks import Control
+from .conflicts import FailConflict, RollbackConflict
 from .costs import LEAST_ROWS
 from .parser import is_blank, parse, tables
-from .writer import FailConflict, RollbackConflict
 
 CACHE_SIZE = 256
 OUTGROWN = 4.0                  # a plan of a join is made again when a table is that many times larger or smaller
@@ -62,6 +63,7 @@ cdef class Running:
         self.functions = {}             # (folded name, number of arguments or -1) -> callbacks.UserFunction
         self.collations = {}            # upper-case name -> callbacks.Collation
         self.control = Control()
+        self.watch = Watch()
         self.settings = {}
         self.temporary = {}             # temporary views, which live as long as the session
         self.parts = parts              # temporary tables and attached databases
@@ -272,8 +274,13 @@ cdef class Running:
                 transaction = Transaction(self.region, timeout_s=self.store.timeout_s)
             transaction.say(statement.what)
             self._writing = True
+            self.watch.forget()
             try:
                 result = self.worked(statement, transaction, work, values)
+                if self.watch.deferred > 0:
+                    self.total_changes -= self.changes
+                    self.changes = 0
+                    self.watch.check()
                 self._finish(transaction)
                 return result
             except (SerializationError, SnapshotTooOld) as error:
@@ -281,6 +288,9 @@ cdef class Running:
                 retries = retries or Retries()
                 pause = retries.after(error)
             except FailConflict as error:
+                if self.watch.deferred > 0:
+                    self._abandon(transaction)
+                    self.watch.check()
                 self._finish(transaction)
                 raise IntegrityError(*error.args) from None
             except BaseException as error:
@@ -313,7 +323,7 @@ cdef class Running:
             self._settle()
         parts = self.parts if self.parts.parts else None
         savepoint, others = transaction.savepoint(), None if parts is None else parts.savepoints()
-        dirty, schema = self._dirty, self._schema
+        dirty, schema, deferred = self._dirty, self._schema, self.watch.deferred
         try:
             return self.worked(statement, transaction, work, values)
         except FailConflict as error:
@@ -325,7 +335,7 @@ cdef class Running:
             if not transaction.closed:
                 transaction.rollback_to(savepoint)
                 self.parts.back(others or {})
-                self._dirty, self._schema = dirty, schema
+                self._dirty, self._schema, self.watch.deferred = dirty, schema, deferred
             raise
         finally:
             if not transaction.closed:
@@ -341,7 +351,14 @@ cdef class Running:
         program = self.writer(statement, transaction)
         context = program.context
         context.changes, context.total_changes, context.last_rowid = self.changes, self.total_changes, self.last_rowid
-        count = program.run(transaction, values)
+        try:
+            count = program.run(transaction, values)
+        except BaseException as error:
+            self.changes = program.writer.written if isinstance(error, FailConflict) and program.writer is not None else 0
+            self.total_changes += self.changes
+            raise
+        finally:
+            self.set_off(program)
         return self.written(statement, program, count, program.work.returned)
 
     cdef WriteProgram writer(self, Statement statement, Transaction transaction):
@@ -373,7 +390,14 @@ cdef class Running:
                 params = self._values(statement, params)
             tick(program.context)
             count += program.run(transaction, params)
+            self.set_off(program)
         return self.written(statement, program, count, None)
+
+    cdef int set_off(self, WriteProgram program) except -1:
+        """Counts the rows that a program's run changed by triggers and foreign keys."""
+        if program.watch is not None:
+            self.total_changes += program.watch.total
+        return 0
 
     cdef Result written(self, Statement statement, WriteProgram program, object count, object rows):
         cdef Result result = Result.__new__(Result)

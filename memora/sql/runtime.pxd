@@ -66,6 +66,12 @@ cdef class Op:
     cdef int close(self) except -1
 
 
+cdef class Work:
+    cdef readonly list returned        # the rows of RETURNING, or None
+    cdef readonly bint inserted        # it wrote a new row, or more
+    cdef int64_t go(self) except? -1
+
+
 cdef class Arena:
     cdef void **blocks
     cdef int count, room

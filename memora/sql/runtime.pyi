@@ -21,6 +21,10 @@ class Expr: ...
 
 class Op: ...
 
+class Work:
+    inserted: bool
+    returned: list | None
+
 class Arena: ...
 
 class KeyTable:

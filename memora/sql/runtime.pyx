@@ -170,6 +170,13 @@ cdef class Op:
         return 0
 
 
+cdef class Work:
+    """What a statement does that returns no rows as it goes: `go` does it all, and gives the number of rows changed."""
+
+    cdef int64_t go(self) except? -1:
+        raise NotImplementedError(type(self).__name__)
+
+
 cdef enum:
     PIECE = 1 << 14
 

@@ -16,7 +16,7 @@ SQL = "CREATE TABLE sqlite_sequence(name,seq)"
 
 def schema_of(schema, table):
     """The schema of a table's database."""
-    return schema if table.database == "main" else schema.named(table.database)
+    return schema if getattr(schema, "database", None) == table.database else schema.named(table.database)
 
 
 class Counter:

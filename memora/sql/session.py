@@ -8,13 +8,15 @@ running.pyx has the way of single statements; here is what happens less often.
 """
 from __future__ import annotations
 
+from ..engine import catalog as engine_catalog
 from ..errors import NotSupportedError, OperationalError, ProgrammingError
-from . import alter, ast, ddl, dml, plan, pragmas, statistics
+from . import alter, ast, ddl, dml, foreignkeys, plan, pragmas, statistics
 from .authorizer import Authorizer
 from .callbacks import Collation, UserFunction
-from .catalog import Schema, Table, collation_of, fold
+from .catalog import Schema, Table, fold
 from .compile import Compiler
 from .databases import TEMP, Combined, Parts
+from .environment import Environment
 from .limits import ATTACHED, Limits
 from .parser import parse
 from .planner import Planner
@@ -22,55 +24,6 @@ from .program import Program, Result
 from .queries import QueryBinder, check_parameters
 from .running import Running, Statement
 from .runtime import Context
-
-
-class Environment:
-    """What binding and planning a statement may look up. transaction: of the main database, or None; literals_matter: set where the plan
-    could be another one for other constants."""
-
-    __slots__ = ("schema", "functions", "virtual", "session", "file", "transaction", "literals_matter", "authorizer")
-
-    def __init__(self, schema, functions, virtual, session, transaction=None):
-        self.schema, self.functions, self.virtual, self.session, self.transaction = schema, functions, virtual, session, transaction
-        self.literals_matter = False
-        self.authorizer = session.authorizer
-        self.file = getattr(session.store, "path", None)
-
-    def statistics(self, database):
-        """The statistics.Statistics of a database, or None if there are none."""
-        schema = self.schema if database == "main" and type(self.schema) is Schema else self.schema.named(database)
-        if statistics.NAME not in schema.rows:
-            return None
-        if schema.statistics is None:
-            schema.statistics = self._reading(database, lambda transaction: statistics.Statistics(schema, transaction))
-        return schema.statistics
-
-    def entries_about(self, database, tree):
-        """How many entries a tree seems to have; -1: nobody knows."""
-        return self._reading(database, lambda transaction: transaction.entries_about(tree))
-
-    def _reading(self, database, function):
-        """function(transaction) of a database."""
-        transaction = self.transaction
-        if database == "main":
-            if transaction is not None:
-                return function(transaction)
-            store = self.session.store
-        else:
-            part = self.session.parts.get(database)
-            if part.transaction is not None:
-                return function(part.transaction)
-            store = part.store
-        transaction = store.begin(read_only=True)
-        try:
-            return function(transaction)
-        finally:
-            transaction.rollback()
-
-    def collation(self, name):
-        """The number of a collation in an expression: the session's own, or a built-in one."""
-        own = self.session.collations.get(name.upper())
-        return own.number if own is not None else collation_of(name)
 
 
 class Session(Running):
@@ -83,9 +36,11 @@ class Session(Running):
     def __init__(self, store, virtual=None, transaction=None):
         super().__init__(store, virtual, transaction, parts=Parts())
         self._combined = (None, None)   # (the schemas that it was made of, databases.Combined)
-        self._savepoints = []           # (name, engine savepoint, whether it began the transaction)
+        self._savepoints = []           # (name, engine savepoint, whether it began the transaction, ...: see _on_savepoint)
         self.limits = Limits()
         self.authorizer = None
+        self.foreign_keys = False       # PRAGMA foreign_keys
+        self._row_programs = (None, {})  # (the schema that they were compiled for, programs and probes by key)
 
     # -- what users add
 
@@ -98,7 +53,7 @@ class Session(Running):
             self.functions.pop((fold(name), narg), None)
         else:
             self.functions[fold(name), narg] = UserFunction(name, kind, function, deterministic)
-        self._cache.clear()
+        self.compile_anew()
 
     def create_collation(self, name, function):
         """Enters an order of texts, `function(a, b)` -> negative, zero, positive; None removes it. For expressions and ORDER BY: columns
@@ -106,18 +61,50 @@ class Session(Running):
         self.collations.pop(name.upper(), None)
         if function is not None:
             self.collations[name.upper()] = Collation(name, function)
+        self.compile_anew()
+
+    def compile_anew(self):
+        """Forgets all programs: what they were compiled with has changed."""
         self._cache.clear()
+        self._row_programs = (None, {})
+
+    def row_programs(self, schema):
+        """The programs and probes of triggers and foreign keys that were compiled for a schema, by key; to be added to."""
+        if self._row_programs[0] is not schema:
+            self._row_programs = (schema, {})
+        return self._row_programs[1]
+
+    # -- settings
+
+    @property
+    def recursive_triggers(self):
+        """PRAGMA recursive_triggers."""
+        return self.watch.recursive
+
+    def set_recursive_triggers(self, on):
+        self.watch.recursive = on
+        self.compile_anew()
+
+    def defer_foreign_keys(self, on):
+        """PRAGMA defer_foreign_keys: until the transaction ends, all foreign keys are checked at its end only."""
+        self.watch.defer_all = on
+
+    def set_foreign_keys(self, on):
+        """PRAGMA foreign_keys; within a transaction nothing changes, as in SQLite."""
+        if self._transaction is None and on != self.foreign_keys:
+            self.foreign_keys = on
+            self.compile_anew()
 
     def set_limit(self, category, limit):
         """Sets a limit for the statements that come; returns what held before. See limits.py."""
         before = self.limits.set(category, limit)
-        self._cache.clear()
+        self.compile_anew()
         return before
 
     def set_authorizer(self, function):
         """Has `function(action, first, second, database, source)` asked what statements may do; None ends it. See authorizer.py."""
         self.authorizer = None if function is None else Authorizer(function)
-        self._cache.clear()
+        self.compile_anew()
 
     # -- statements
 
@@ -236,8 +223,10 @@ class Session(Running):
             database = fold(name.name)
         if kind == "CreateView" and (node.temporary or database == TEMP):
             return None                 # temporary views are rows of the session
-        if database is None and self.parts and kind not in ("CreateTable", "CreateView") and name is not None:
-            wanted = node.table.name if kind in ("CreateIndex", "CreateTrigger") else name.name
+        if kind == "CreateTrigger":
+            database = self._database_of_trigger(node, database, schema)
+        if database is None and self.parts and kind not in ("CreateTable", "CreateView", "CreateTrigger") and name is not None:
+            wanted = node.table.name if kind == "CreateIndex" else name.name
             database = next((one.database for one in schema.order() if fold(wanted) in one.rows), None)
         if database in (None, "main"):
             return None
@@ -251,6 +240,21 @@ class Session(Running):
         if part is None:
             raise OperationalError(f"unknown database {name.schema}")
         return part
+
+    @staticmethod
+    def _database_of_trigger(node, database, schema):
+        """A trigger is temporary if that is said or its table is; else it is in the table's database."""
+        if node.temporary:
+            if database not in (None, TEMP):
+                raise OperationalError("temporary trigger may not have qualified name")
+            return TEMP
+        on = None if node.table.schema is None else fold(node.table.schema)
+        found = schema.get(node.table.name, on)
+        temporary = found is not None and not isinstance(found, dict) and (
+            found.database == TEMP or on in (None, TEMP) and schema.rows.get(fold(node.table.name), {}).get("temporary"))
+        if database is None and found is not None:
+            return TEMP if temporary else getattr(found, "database", None)
+        return database
 
     def _on_createtable(self, *args):
         return self._define(ddl.create_table)(*args)
@@ -316,6 +320,24 @@ class Session(Running):
         sql = f"INSERT INTO {ddl.always_quoted(database)}.{ddl.always_quoted(name)} VALUES ({marks})"
         statement = Statement(parse(sql), sql)
         self._many(statement, self._changing, rows)
+
+    def empty_table(self, change, table):
+        """DROP TABLE: what foreign keys make of the deletion of all rows, where a row may be missed or a deferred violation end."""
+        watch = self.watch
+        if not foreignkeys.naming(change.schema, table.name) and (
+                not watch.deferred or not (watch.defer_all or any(key.deferred for key in foreignkeys.keys_of(table)))):
+            return
+        environment = change.environment.changed(fires=False, lenient=True)
+        dml.delete(environment, ast.Delete(ast.TableRef(ast.TableName(table.name, table.database)))).run(self._changing, ())
+
+    def drop_temporary_triggers(self, name, database):
+        """The temporary triggers on a table or view that is dropped."""
+        part = self.parts.get(TEMP)
+        rows = [] if part is None else [row for row in part.look().triggers.get(fold(name), ()) if row.get("database", TEMP) == database]
+        for row in rows:
+            engine_catalog.delete(part.open(), row["name"])
+        if rows:
+            part.changed()
 
     def has_rows(self, table):
         """Whether a table has a row, as the transaction of the running definition sees it."""
@@ -458,6 +480,7 @@ class Session(Running):
         if self._transaction is not None:
             raise OperationalError("cannot start a transaction within a transaction")
         self.store.hold()
+        self.watch.forget()
         self._transaction = self.store.begin(immediate=mode in ("IMMEDIATE", "EXCLUSIVE"))
 
     def commit(self):
@@ -469,6 +492,7 @@ class Session(Running):
         transaction = self._transaction
         if transaction is None:
             return None
+        self.watch.check()
         self._settle()
         try:
             self._finish(transaction)
@@ -492,6 +516,7 @@ class Session(Running):
 
     def _end(self):
         self._transaction = None
+        self.watch.forget()
         self._savepoints.clear()
 
     def _settle(self):
@@ -515,7 +540,8 @@ class Session(Running):
         if node.savepoint is not None:
             at = self._find_savepoint(node.savepoint)
             self._settle()
-            name, savepoint, began, dirty, schema, others = self._savepoints[at]
+            name, savepoint, began, dirty, schema, others, deferred = self._savepoints[at]
+            self.watch.deferred = deferred
             self._transaction.rollback_to(savepoint)
             self.parts.back(others)
             del self._savepoints[at + 1:]
@@ -539,15 +565,16 @@ class Session(Running):
         if began:
             self.begin()
         self._settle()
-        self._savepoints.append((node.name, self._transaction.savepoint(), began, self._dirty, self._schema, self.parts.savepoints()))
+        self._savepoints.append((node.name, self._transaction.savepoint(), began, self._dirty, self._schema, self.parts.savepoints(),
+                                 self.watch.deferred))
         return Result("savepoint")
 
     def _on_release(self, statement, node, values):
         at = self._find_savepoint(node.name)
-        began = self._savepoints[at][2]
-        del self._savepoints[at:]
-        if began:
-            self.commit()
+        if self._savepoints[at][2]:
+            self.commit()               # which may be refused: then nothing has happened
+        else:
+            del self._savepoints[at:]
         return Result("release")
 
     def settle(self):

@@ -2,8 +2,9 @@
 from libc.stdint cimport int64_t, uint8_t, uint32_t
 
 from memora.engine.codec cimport Buf
+from memora.sql.effects cimport Effects, Watch
 from memora.sql.record cimport EitherRow, RecordSource, SlotSource, Source
-from memora.sql.runtime cimport Arena, Context, Expr, Op
+from memora.sql.runtime cimport Arena, Context, Expr, Op, Work
 from memora.sql.types cimport Value
 
 
@@ -52,6 +53,10 @@ cdef class TableWriter:
     cdef bytes conflict_row            # set for an UPSERT: the locator of the row in the way,
     cdef Py_ssize_t conflict_index     # and which index found it
     cdef public int64_t last_rowid
+    cdef readonly int64_t written      # rows since the statement began, those that REPLACE removed not counted
+    cdef readonly Watch watch          # the run that this writer is a part of, if anything in it is set off by changes
+    cdef readonly Effects inserting, updating, removing
+    cdef RecordSource was              # the old row as it was before BEFORE triggers
     cdef int convert_column(self, int i, int action) except -1
     cdef int convert(self, int action) except -1
     cdef int check(self, int action) except -1
@@ -61,6 +66,13 @@ cdef class TableWriter:
     cdef int make_locator(self, Source source, int64_t rowid, Buf *out) except -1
     cdef int own_conflict(self) except -1
     cdef int clear_way(self, int action, bint updating) except -1
+    cdef int rowid_of_values(self) except -1
+    cdef int take_rowid(self, bint given) except -1
+    cdef int propose(self) except -1
+    cdef int reread(self) except -1
+    cdef int keep_was(self) except -1
+    cdef int remove(self) except -1
+    cdef int before_update(self) except -1
     cdef int insert(self, int action, bint given) except -1
     cdef int load_old(self, const uint8_t *p, size_t n) except -1
     cpdef int unused(self) except -1
@@ -71,14 +83,14 @@ cdef class TableWriter:
     cdef object unique_error(self, IndexWriter ix)
 
 
-cdef class Change:
+cdef class Change(Work):
     cdef Op op
     cdef list keys, stored
     cdef TableWriter writer
     cdef Buf locators
     cdef size_t *ends
     cdef Value **rows
-    cdef size_t count, room
+    cdef size_t found, room
     cdef Arena arena
     cdef object seen
     cdef int collect(self) except -1
@@ -87,4 +99,3 @@ cdef class Change:
 cdef class Update(Change):
     cdef list columns, exprs, returning
     cdef int action
-    cdef readonly list returned

@@ -7,6 +7,10 @@ CONFLICTS   ABORT (the default), FAIL and ROLLBACK raise, and the session undoes
     REPLACE removes the rows in the way. For a plain INSERT nothing is looked up first: `c_insert` of the row and of unique keys
     says that a key exists, and the statement's savepoint takes back what was already written. The engine checks these
     inserts again at commit, so uniqueness holds between processes, too.
+EFFECTS     Where a change sets something off (effects.pyx), the order around a row is SQLite's. INSERT: BEFORE triggers; the rowid; constraints,
+    and what REPLACE removes; foreign keys; the write; AFTER triggers. UPDATE and DELETE: BEFORE triggers; the row is read again, since
+    they may have changed it; constraints; foreign keys; the write; actions of foreign keys; AFTER triggers, which see the old row as
+    it was at first.
 """
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcmp, memcpy
@@ -15,13 +19,16 @@ from memora.engine.codec cimport buf_free, buf_init
 from memora.engine.cursor cimport Cursor
 from memora.engine.rowids cimport give_back, next_rowid
 from memora.engine.transaction cimport Transaction
+from memora.sql.effects cimport Effects, Watch
 from memora.sql.record cimport EitherRow, RecordSource, SlotSource, Source, key_put, key_rowid, record_encode, rowid_key
-from memora.sql.runtime cimport Arena, Context, Expr, Op
+from memora.sql.runtime cimport Arena, Context, Expr, Op, Work
 from memora.sql.types cimport (
     AFF_INTEGER, T_BLOB, T_INT, T_NULL, T_REAL, T_TEXT, append, apply_affinity, compare_affinity, from_python,
     real_to_integer, reserve, set_int, to_python)
 
 from memora.errors import CorruptionError, IntegrityError, OperationalError
+
+from .conflicts import ACTIONS, violation
 
 cdef enum:
     ABORT = 1
@@ -30,24 +37,6 @@ cdef enum:
     REPLACE = 4
     ROLLBACK = 5
     UPSERT = 6
-
-ACTIONS = {None: 0, "ABORT": ABORT, "FAIL": FAIL, "IGNORE": IGNORE, "REPLACE": REPLACE, "ROLLBACK": ROLLBACK}
-
-
-class RollbackConflict(IntegrityError):
-    """A violation under ON CONFLICT ROLLBACK: the session rolls the transaction back and raises it as IntegrityError."""
-
-
-class FailConflict(IntegrityError):
-    """A violation under ON CONFLICT FAIL: what the statement did before it stays."""
-
-
-cdef object violation(str message, int action):
-    if action == ROLLBACK:
-        return RollbackConflict(message)
-    if action == FAIL:
-        return FailConflict(message)
-    return IntegrityError(message)
 
 
 cdef class NewRow(SlotSource):
@@ -141,6 +130,16 @@ cdef class TableWriter:
         self.generated, self.virtual = generated or [], virtual or []
         self.order = list(range(-1, len(indexes)))
         self.partly = self.rowid_column >= 0 or len(self.virtual) > 0
+
+    def attach(self, Watch watch, Effects inserting=None, Effects updating=None, Effects removing=None):
+        """What changes of the table set off, and the run that they are part of: that of a statement with effects, or of a step of one."""
+        self.watch, self.inserting, self.updating, self.removing = watch, inserting, updating, removing
+        self.was = self.another_old()
+
+    def another_old(self):
+        cdef RecordSource source = RecordSource(self.columns, self.rowid_column, self.old_defaults())
+        source.compute(self.old.row, self.old.virtual)
+        return source
 
     # -- the new row
 
@@ -244,6 +243,8 @@ cdef class TableWriter:
         return 0
 
     cdef object unique_error(self, IndexWriter ix):
+        if ix is None and self.primary is not None:
+            return self.primary.message
         if ix is None:
             name = self.names[self.rowid_column] if self.rowid_column >= 0 else "rowid"
             return f"UNIQUE constraint failed: {self.table}.{name}"
@@ -306,18 +307,20 @@ cdef class TableWriter:
 
     def remove_row(self, bytes locator):
         """REPLACE: deletes the row in the way. It may be reached while `old` holds the row that is being updated."""
-        cdef RecordSource mine = self.old
+        cdef RecordSource mine = self.old, was = self.was
         cdef Buf kept = self.old_locator
-        self.old = RecordSource(self.columns, self.rowid_column, self.old_defaults())
-        self.old.compute(mine.row, mine.virtual)
+        self.old = self.another_old()
+        if self.removing is not None:
+            self.was = self.another_old()
         buf_init(&self.old_locator)
         try:
             if self.load_old(<const uint8_t *><const char *>locator, len(locator)):
-                self.remove_old()
+                self.written -= self.remove()           # it counts as a part of the new row
         finally:
             buf_free(&self.old_locator)
             self.old_locator = kept
             self.old = mine
+            self.was = was
 
     def old_defaults(self):
         cdef int i
@@ -355,31 +358,77 @@ cdef class TableWriter:
         transaction.c_put(ix.tree, ix.key.p, ix.key.n, p, n)
         return 1
 
+    cdef int rowid_of_values(self) except -1:
+        """Sets new.rowid from the INTEGER PRIMARY KEY among the values: 0 if that is NULL."""
+        cdef Value *v = &self.values[self.rowid_column]
+        if v.tag == T_NULL:
+            return 0
+        compare_affinity(v, AFF_INTEGER, NULL)
+        if v.tag == T_REAL and real_to_integer(v.u.r, &self.new.rowid):
+            set_int(v, self.new.rowid)
+        if v.tag != T_INT:
+            raise IntegrityError("datatype mismatch")
+        self.new.rowid = v.u.i
+        return 1
+
+    cdef int take_rowid(self, bint given) except -1:
+        """A rowid for the new row, unless it was `given`; AUTOINCREMENT's counter learns of it."""
+        cdef Transaction transaction = self.context.transaction
+        cdef object sequence = self.sequence
+        if sequence is None:
+            if not given:
+                self.chosen = True
+                self.new.rowid = next_rowid(transaction, self.tree)
+            return 0
+        if self.watch is not None:
+            sequence.begin(transaction)         # triggers may take some, too
+        if given:
+            sequence.used(self.new.rowid)
+        else:
+            self.new.rowid = sequence.next(transaction)
+        if self.watch is not None:
+            sequence.end(transaction)
+        return 0
+
+    cdef int propose(self) except -1:
+        """Makes `values` what BEFORE triggers see as NEW: with affinities and generated columns, and in memory of its own."""
+        cdef Value *v
+        cdef int i
+        cdef Py_ssize_t k
+        for k in range(len(self.generated)):
+            self.values[<int>self.generated[k][0]].tag = T_NULL
+        for i in range(self.columns):
+            v = &self.values[i]
+            if self.affinities[i] and i != self.rowid_column:
+                apply_affinity(v, self.affinities[i], &self.scratch[i])
+            if v.tag >= T_TEXT and v.u.p != self.scratch[i].p:
+                self.scratch[i].n = 0
+                append(&self.scratch[i], v.u.p, v.n)
+                v.u.p = self.scratch[i].p
+        self.row.target = self.new
+        for k in range(len(self.generated)):
+            i = self.generated[k][0]
+            (<Expr>self.generated[k][1]).eval(&self.values[i])
+            apply_affinity(&self.values[i], self.affinities[i], &self.scratch[i])
+        return 0
+
     cdef int insert(self, int action, bint given) except -1:
         """Writes `values` as a new row; `given`: new.rowid was set by the statement. 1 written, 0 left out, 2 UPSERT."""
-        cdef Value *v
         cdef Py_ssize_t i
         cdef IndexWriter ix
         cdef int way, a
         cdef bint careful
         self.chosen = False
-        if self.has_rowid:
-            if self.rowid_column >= 0 and not given:
-                v = &self.values[self.rowid_column]
-                if v.tag != T_NULL:
-                    compare_affinity(v, AFF_INTEGER, NULL)
-                    if v.tag == T_REAL and real_to_integer(v.u.r, &self.new.rowid):
-                        set_int(v, self.new.rowid)
-                    if v.tag != T_INT:
-                        raise IntegrityError("datatype mismatch")
-                    self.new.rowid = v.u.i
-                    given = True
+        if self.has_rowid and self.rowid_column >= 0 and not given:
+            given = self.rowid_of_values()
+        if self.inserting is not None:
             if not given:
-                self.chosen = self.sequence is None
-                self.new.rowid = (next_rowid(self.context.transaction, self.tree) if self.chosen
-                                  else self.sequence.next(self.context.transaction))
-            elif self.sequence is not None:
-                self.sequence.used(self.new.rowid)
+                self.new.rowid = -1
+            self.propose()
+            if not self.inserting.fire(self.inserting.before, None, self.new):
+                return 0
+        if self.has_rowid:
+            self.take_rowid(given)
         if not self.constrain(action):
             return 0
         self.make_locator(self.new, self.new.rowid, &self.locator)
@@ -392,15 +441,23 @@ cdef class TableWriter:
             way = self.clear_way(action, False)
             if way != 1:
                 return way
+        if self.inserting is not None:
+            self.inserting.came(None, self.new)
         if not self.write_row(True):
-            raise violation(self.primary.message if self.primary is not None else self.unique_error(None),
-                            action or self.own_conflict())
+            raise violation(self.unique_error(None), action or self.own_conflict())
         for i in range(len(self.indexes)):
             ix = self.indexes[i]
             if ix.has and not self.put_entry(ix):
                 raise violation(ix.message, action or ix.conflict)
+        self.written += 1
+        self.chosen = False
         if self.has_rowid:
             self.last_rowid = self.new.rowid
+        if self.watch is not None:
+            if self.has_rowid:
+                self.watch.last_rowid = self.new.rowid
+            if self.inserting is not None:
+                self.inserting.fire(self.inserting.after, None, self.new)
         return 1
 
     cpdef int unused(self) except -1:
@@ -440,27 +497,72 @@ cdef class TableWriter:
         transaction.c_delete(self.tree, self.old_locator.p, self.old_locator.n)
         return 0
 
+    cdef int reread(self) except -1:
+        """After BEFORE triggers: loads `old` once more, 0 if it is gone. `was` keeps what it was."""
+        cdef bytes locator = self.old_locator.p[:self.old_locator.n]
+        return self.load_old(<const uint8_t *><const char *>locator, len(locator))
+
+    cdef int keep_was(self) except -1:
+        self.was.load_copy(self.old.p, self.old.n)
+        self.was.rowid = self.old.rowid
+        return 0
+
+    cdef int remove(self) except -1:
+        """Deletes `old`, with all that this sets off: 0 if it is left."""
+        cdef Effects effects = self.removing
+        cdef RecordSource old = self.old
+        if effects is None:
+            self.remove_old()
+            self.written += 1
+            return 1
+        if effects.before:
+            self.keep_was()
+            old = self.was
+            if not effects.fire(effects.before, old, None) or not self.reread():
+                return 0
+        effects.gone(old, None)
+        self.remove_old()
+        self.written += 1
+        effects.act(old, None)
+        effects.fire(effects.after, old, None)
+        return 1
+
+    cdef int before_update(self) except -1:
+        """BEFORE triggers of an UPDATE: 0 if the row is to be left. What the statement does not set is as they leave it."""
+        cdef Effects effects = self.updating
+        cdef int i
+        self.propose()
+        if not effects.before:
+            return 1
+        self.keep_was()
+        if not effects.fire(effects.before, self.was, self.new) or not self.reread():
+            return 0
+        for i in range(self.columns):
+            if i not in effects.columns and i != self.rowid_column:
+                self.old.column(i, &self.values[i])
+        return 1
+
     cdef int update(self, int action) except -1:
         """Writes `values` in place of `old`: 1 done, 0 left out."""
         cdef Py_ssize_t i
         cdef IndexWriter ix
-        cdef Value *v
         cdef Transaction transaction = self.context.transaction
         cdef bint moved, careful = action > ABORT
+        cdef Effects effects = self.updating
+        cdef RecordSource old = self.old
         self.new.rowid = self.old.rowid
-        if self.rowid_column >= 0:
-            v = &self.values[self.rowid_column]
-            compare_affinity(v, AFF_INTEGER, NULL)
-            if v.tag == T_REAL and real_to_integer(v.u.r, &self.new.rowid):
-                set_int(v, self.new.rowid)
-            if v.tag != T_INT:
-                raise IntegrityError("datatype mismatch")
-            self.new.rowid = v.u.i
+        if self.rowid_column >= 0 and not self.rowid_of_values():
+            raise IntegrityError("datatype mismatch")
+        if effects is not None:
+            if not self.before_update():
+                return 0
+            if effects.before:
+                old = self.was
         if not self.constrain(action):
             return 0
         self.make_locator(self.new, self.new.rowid, &self.locator)
         moved = self.locator.n != self.old_locator.n or memcmp(
-            self.locator.p, self.old_locator.p, self.locator.n) != 0
+            self.locator.p, self.old_locator.p, self.locator.n) != 0 or effects is not None and effects.taken_out
         for i in range(len(self.indexes)):
             ix = self.indexes[i]
             ix.has = self.make_key(ix, self.new, &self.locator, &ix.key)
@@ -471,19 +573,26 @@ cdef class TableWriter:
         if careful or (moved and self.own_conflict() > ABORT):
             if self.clear_way(action, True) != 1:
                 return 0
+        if effects is not None:
+            effects.gone(old, self.new)
         for i in range(len(self.indexes)):
             ix = self.indexes[i]
             if ix.changed and ix.had:
                 transaction.c_delete(ix.tree, ix.old_key.p, ix.old_key.n)
         if moved:
             transaction.c_delete(self.tree, self.old_locator.p, self.old_locator.n)
+        if effects is not None:
+            effects.came(old, self.new)
         if not self.write_row(moved):
-            raise violation(self.primary.message if self.primary is not None else self.unique_error(None),
-                            action or self.own_conflict())
+            raise violation(self.unique_error(None), action or self.own_conflict())
         for i in range(len(self.indexes)):
             ix = self.indexes[i]
             if ix.changed and ix.has and not self.put_entry(ix):
                 raise violation(ix.message, action or ix.conflict)
+        self.written += 1
+        if effects is not None:
+            effects.act(old, self.new)
+            effects.fire(effects.after, old, self.new)
         return 1
 
 
@@ -497,7 +606,7 @@ cdef object result_row(list exprs):
     return tuple(row)
 
 
-cdef class Insert:
+cdef class Insert(Work):
     """Runs INSERT. sources: for each column of the table an Expr; rowid: an Expr where the statement names the rowid itself;
     returning: result expressions over the new row; upsert: an Upsert or None."""
 
@@ -507,25 +616,21 @@ cdef class Insert:
     cdef Expr rowid
     cdef int action
     cdef Upsert upsert
-    cdef readonly list returned
-    cdef readonly int64_t count
-    cdef readonly bint inserted
 
     def __cinit__(self, Op op, TableWriter writer, list sources, Expr rowid, action, list returning, Upsert upsert):
         self.op, self.writer, self.sources, self.rowid, self.returning = op, writer, sources, rowid, returning
         self.action, self.upsert = ACTIONS[action], upsert
 
-    def run(self):
-        """Inserts all rows; the number of rows written."""
+    cdef int64_t go(self) except? -1:
         cdef TableWriter w = self.writer
         cdef int i, done, action
         cdef bint given
         cdef Value v
-        self.count = 0
         self.inserted = False
+        w.written = 0
         self.returned = [] if self.returning is not None else None
         action = UPSERT if self.upsert is not None else self.action
-        if w.sequence is not None:
+        if w.sequence is not None and w.watch is None:
             w.sequence.begin(w.context.transaction)
         self.op.open()
         while self.op.next():
@@ -550,13 +655,11 @@ cdef class Insert:
                 self.inserted = True
             if not done:
                 w.unused()
-            else:
-                self.count += 1
-                if self.returned is not None:
-                    self.returned.append(result_row(self.returning))
-        if w.sequence is not None:
+            elif self.returned is not None:
+                self.returned.append(result_row(self.returning))
+        if w.sequence is not None and w.watch is None:
             w.sequence.end(w.context.transaction)
-        return self.count
+        return w.written
 
 
 cdef class Upsert:
@@ -570,8 +673,10 @@ cdef class Upsert:
     cdef Value *values
     cdef Buf *scratch
     cdef int width
+    cdef Effects effects               # of the update
 
-    def __cinit__(self, list targets, list columns, list exprs, Expr where, SlotSource excluded, int width):
+    def __cinit__(self, list targets, list columns, list exprs, Expr where, SlotSource excluded, int width, Effects effects=None):
+        self.effects = effects
         self.targets, self.columns, self.exprs, self.where = targets, columns, exprs, where
         self.excluded, self.width = excluded, width
         self.values = <Value *>calloc(width + 1, sizeof(Value))
@@ -596,8 +701,7 @@ cdef class Upsert:
         if self.targets is not None and w.conflict_index not in self.targets:
             if self.other is not None:
                 return self.other.run(w)
-            raise IntegrityError(w.unique_error(None if w.conflict_index < 0 else w.indexes[w.conflict_index])
-                                 if w.conflict_index >= 0 or w.primary is None else w.primary.message)
+            raise IntegrityError(w.unique_error(None if w.conflict_index < 0 else w.indexes[w.conflict_index]))
         if self.exprs is None:
             return 0
         # the row that could not be inserted is `excluded`, its text must outlive the writer's buffers
@@ -617,10 +721,11 @@ cdef class Upsert:
             w.old.column(k, &w.values[k])
         for i in range(len(self.columns)):
             (<Expr>self.exprs[i]).eval(&w.values[<int>self.columns[i]])
+        w.updating = self.effects
         return w.update(ABORT)
 
 
-cdef class Change:
+cdef class Change(Work):
     """The first pass of UPDATE and DELETE: collects the locators of the rows of a plan, each once. keys: the rowid, or the
     primary key's columns; stored: expressions to keep with each row (UPDATE FROM)."""
 
@@ -643,7 +748,7 @@ cdef class Change:
         cdef void *p
         cdef TableWriter w = self.writer
         self.locators.n = 0
-        self.count = 0
+        self.found = 0
         self.arena.clear()
         self.seen = set() if self.stored is not None else None
         self.op.open()
@@ -657,7 +762,7 @@ cdef class Change:
                 for i in range(len(self.keys)):
                     (<Expr>self.keys[i]).eval(&v)
                     key_put(&self.locators, &v, w.primary.collations[i], w.primary.descending[i])
-            if self.count == self.room:
+            if self.found == self.room:
                 self.room = self.room * 2 + 16
                 p = realloc(self.ends, self.room * sizeof(size_t))
                 if p == NULL:
@@ -677,9 +782,9 @@ cdef class Change:
                 for i in range(len(self.stored)):
                     (<Expr>self.stored[i]).eval(&v)
                     self.arena.keep_value(&v, &row[i])
-                self.rows[self.count] = row
-            self.ends[self.count] = self.locators.n
-            self.count += 1
+                self.rows[self.found] = row
+            self.ends[self.found] = self.locators.n
+            self.found += 1
         return 0
 
 
@@ -689,15 +794,15 @@ cdef class Update(Change):
     def setup(self, list columns, list exprs, action, list returning):
         self.columns, self.exprs, self.action, self.returning = columns, exprs, ACTIONS[action], returning
 
-    def run(self):
+    cdef int64_t go(self) except? -1:
         cdef TableWriter w = self.writer
         cdef size_t i, start = 0
         cdef Py_ssize_t k
         cdef int c
-        cdef int64_t changed = 0
         self.returned = [] if self.returning is not None else None
         self.collect()
-        for i in range(self.count):
+        w.written = 0
+        for i in range(self.found):
             if w.load_old(self.locators.p + start, self.ends[i] - start):
                 for c in range(w.columns):
                     w.old.column(c, &w.values[c])
@@ -707,37 +812,88 @@ cdef class Update(Change):
                         w.values[c] = self.rows[i][k]
                     else:
                         (<Expr>self.exprs[k]).eval(&w.values[c])
-                if w.update(self.action):
-                    changed += 1
-                    if self.returning is not None:
-                        self.returned.append(result_row(self.returning))
+                if w.update(self.action) and self.returning is not None:
+                    self.returned.append(result_row(self.returning))
             start = self.ends[i]
-        return changed
+        return w.written
 
 
 cdef class Delete(Change):
     """Runs DELETE."""
 
     cdef list returning
-    cdef readonly list returned
 
     def setup(self, list returning):
         self.returning = returning
 
-    def run(self):
+    cdef int64_t go(self) except? -1:
         cdef TableWriter w = self.writer
         cdef size_t i, start = 0
-        cdef int64_t changed = 0
+        cdef object row = None
         self.returned = [] if self.returning is not None else None
         self.collect()
-        for i in range(self.count):
+        w.written = 0
+        for i in range(self.found):
             if w.load_old(self.locators.p + start, self.ends[i] - start):
                 if self.returning is not None:
-                    self.returned.append(result_row(self.returning))
-                w.remove_old()
-                changed += 1
+                    row = result_row(self.returning)
+                if w.remove() and self.returning is not None:
+                    self.returned.append(row)
             start = self.ends[i]
-        return changed
+        return w.written
+
+
+cdef class Instead(Work):
+    """INSERT, UPDATE or DELETE of a view: all that happens is what its INSTEAD OF triggers do for each row. olds: expressions of the view's
+    columns in the rows to change, or None; news: those of the new rows, read over `old` row by row, or with the olds at once
+    (`together`), or None."""
+
+    cdef Op op
+    cdef list olds, news, returning
+    cdef SlotSource old, new
+    cdef Effects effects
+    cdef bint together
+    cdef Arena arena
+
+    def __cinit__(self, Op op, list olds, list news, bint together, SlotSource old, SlotSource new, Effects effects, list returning):
+        self.op, self.olds, self.news, self.together = op, olds, news, together
+        self.old, self.new, self.effects, self.returning = old, new, effects, returning
+        self.arena = Arena()
+
+    cdef int64_t go(self) except? -1:
+        cdef list taken = [] if self.olds is None else self.olds
+        cdef list rows = []
+        cdef Value *row
+        cdef Value *fresh
+        cdef size_t place
+        if self.together and self.news is not None:
+            taken = taken + self.news
+        self.arena.clear()
+        self.returned = [] if self.returning is not None else None
+        self.op.open()
+        while self.op.next():
+            rows.append(<size_t>self.kept(taken))
+        for place in rows:
+            row = <Value *>place
+            self.old.slots = row
+            if self.news is not None:
+                fresh = row + (0 if self.olds is None else len(self.olds))
+                self.new.slots = fresh if self.together else self.kept(self.news)
+            if self.effects.fire(self.effects.before, self.old, self.new) and self.returning is not None:
+                self.returned.append(result_row(self.returning))
+        self.old.slots = self.new.slots = NULL
+        self.arena.clear()
+        return 0
+
+    cdef Value *kept(self, list exprs) except NULL:
+        """The values of expressions, copied."""
+        cdef Value v
+        cdef Py_ssize_t i
+        cdef Value *row = <Value *>self.arena.take((len(exprs) + 1) * sizeof(Value))
+        for i in range(len(exprs)):
+            (<Expr>exprs[i]).eval(&v)
+            self.arena.keep_value(&v, &row[i])
+        return row
 
 
 cdef class IndexBuild:
