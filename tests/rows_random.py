@@ -1,7 +1,7 @@
 """Random schemas with foreign keys and triggers, and statements that set them off, in SQLite's dialect, from one random.Random.
 
-Rows are read in the order of the rowid or the primary key everywhere (no other indexes than those of keys, NOT INDEXED), so that both databases
-come to them in the same order: with triggers, the order of rows shows.
+Rows are read in the order of the rowid or the primary key everywhere (no other indexes than those of keys, NOT INDEXED), so that both
+databases come to them in the same order: with triggers, the order of rows shows.
 """
 ACTIONS = ["", "", "ON DELETE CASCADE", "ON DELETE SET NULL", "ON DELETE SET DEFAULT", "ON DELETE RESTRICT", "ON UPDATE CASCADE",
            "ON UPDATE SET NULL", "ON UPDATE RESTRICT", "ON DELETE CASCADE ON UPDATE CASCADE", "ON UPDATE CASCADE ON DELETE SET NULL",
@@ -119,5 +119,6 @@ class Rows:
             return self.change()
         if self.deferred and r.random() < 0.1:
             return "PRAGMA defer_foreign_keys = 1"
-        return r.choice(["BEGIN", "COMMIT", "COMMIT", "ROLLBACK", "SAVEPOINT s", "RELEASE s", "ROLLBACK TO s", "PRAGMA recursive_triggers = 1", "PRAGMA recursive_triggers = 0", "PRAGMA foreign_key_check",
+        return r.choice(["BEGIN", "COMMIT", "COMMIT", "ROLLBACK", "SAVEPOINT s", "RELEASE s", "ROLLBACK TO s",
+                         "PRAGMA recursive_triggers = 1", "PRAGMA recursive_triggers = 0", "PRAGMA foreign_key_check",
                          "SELECT changes()"])

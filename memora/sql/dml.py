@@ -446,7 +446,8 @@ def key_values(table, rel, where):
 
 def constant(e):
     """Whether a value is made of literals and parameters alone."""
-    return type(e) in (bound.Const, bound.Param, bound.Given, bound.Negate, bound.Plus, bound.Arith) and all(constant(kid) for kid in e.children())
+    return type(e) in (bound.Const, bound.Param, bound.Given, bound.Negate, bound.Plus, bound.Arith) and all(
+        constant(kid) for kid in e.children())
 
 
 def addition(rel, column, e):

@@ -35,8 +35,8 @@ class Environment:
     None; literals_matter: set where the plan could be another one for other constants.
 
     In the program of a row, given: the rows OLD and NEW by name, else None; conflict: the ON CONFLICT clause that goes before those of the
-    statements; trigger: its name for the authorizer. fires: whether triggers do; lenient: whether foreign keys that fit no parent are passed
-    over."""
+    statements; trigger: its name for the authorizer. fires: whether triggers do; lenient: whether foreign keys that fit no parent are
+    passed over."""
 
     __slots__ = ("schema", "whole", "functions", "virtual", "session", "file", "transaction", "literals_matter", "authorizer", "given",
                  "conflict", "trigger", "fires", "lenient")
@@ -179,7 +179,8 @@ class Environment:
         found = programs.get(key)
         if found is None:
             row = EitherRow()
-            inside = self.changed(given={"new": GivenRow(QueryBinder.own_rel(table).columns, table, row, True)}, conflict=None, authorizer=None)
+            given = {"new": GivenRow(QueryBinder.own_rel(table).columns, table, row, True)}
+            inside = self.changed(given=given, conflict=None, authorizer=None)
             binder, planner, c = dml.start(inside, None)
             plan = planner.query(binder.select(query(), None))
             found = programs[key] = Probe(row, c.context, c.context_of(table), plan.root.build(c), c.ops, one)

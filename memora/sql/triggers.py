@@ -31,8 +31,8 @@ def set_off(environment, table, event, columns=()):
 
 
 def effects(environment, table, event, columns=None, conflict=None, fires=True):
-    """The Effects of a change of a table, or None. columns: numbers of those that an UPDATE sets, of a view their names; conflict: the statement's OR clause;
-    fires: False for rows that REPLACE removes, unless triggers are recursive."""
+    """The Effects of a change of a table, or None. columns: numbers of those that an UPDATE sets, of a view their names; conflict: the
+    statement's OR clause; fires: False for rows that REPLACE removes, unless triggers are recursive."""
     names = () if columns is None else {fold(table.columns[c].name if isinstance(c, int) else c) for c in columns}
     found = set_off(environment, table, event, names) if fires else []
     children, parents, taken_out = [], [], False
@@ -53,8 +53,8 @@ def program(environment, trigger, table, conflict):
 
 
 def attach(environment, writer, table, event, columns=None, conflict=None, upsert=False):
-    """Gives a writer what its changes set off: those of the event, and of rows that REPLACE removes on the way. columns: those that an UPDATE
-    sets; upsert: whether the writer updates rows, too."""
+    """Gives a writer what its changes set off: those of the event, and of rows that REPLACE removes on the way. columns: those that an
+    UPDATE sets; upsert: whether the writer updates rows, too."""
     inserting = updating = removing = None
     if environment.watches(table):
         if event == "INSERT":
@@ -93,5 +93,5 @@ def check_definition(node, found):
             raise OperationalError("cannot use RETURNING in a trigger")
         reference = None if isinstance(statement, ast.Insert) else statement.table
         if reference is not None and (reference.indexed_by or reference.not_indexed):
-            raise OperationalError(f"the {'INDEXED BY' if reference.indexed_by else 'NOT INDEXED'} clause is not allowed on UPDATE or DELETE "
-                                   "statements within triggers")
+            clause = "INDEXED BY" if reference.indexed_by else "NOT INDEXED"
+            raise OperationalError(f"the {clause} clause is not allowed on UPDATE or DELETE statements within triggers")

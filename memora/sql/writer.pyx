@@ -7,8 +7,8 @@ CONFLICTS   ABORT (the default), FAIL and ROLLBACK raise, and the session undoes
     REPLACE removes the rows in the way. For a plain INSERT nothing is looked up first: `c_insert` of the row and of unique keys
     says that a key exists, and the statement's savepoint takes back what was already written. The engine checks these
     inserts again at commit, so uniqueness holds between processes, too.
-EFFECTS     Where a change sets something off (effects.pyx), the order around a row is SQLite's. INSERT: BEFORE triggers; the rowid; constraints,
-    and what REPLACE removes; foreign keys; the write; AFTER triggers. UPDATE and DELETE: BEFORE triggers; the row is read again, since
+EFFECTS     Where a change sets something off (effects.pyx), the order around a row is SQLite's. INSERT: BEFORE triggers; the rowid;
+    constraints, and what REPLACE removes; foreign keys; the write; AFTER triggers. UPDATE and DELETE: BEFORE triggers; the row is read again, since
     they may have changed it; constraints; foreign keys; the write; actions of foreign keys; AFTER triggers, which see the old row as
     it was at first.
 """
