@@ -391,6 +391,37 @@ def test_every_process_makes_progress(db, shm, spawn, crowd):
     assert min(counts) >= 10, done
 
 
+def add_with_the_ticket(name, out):
+    """One more each time, acknowledged by a byte."""
+    with memora.open(name, create=False) as db:
+        while True:
+            with db.transaction(immediate=True) as tx:
+                kv = tx.kv("k")
+                kv["n"] = kv["n"] + 1
+            os.write(out, b".")
+
+
+def test_the_ticket_survives_holders_and_waiters_that_are_killed(db, shm, spawn):
+    """Killed with the ticket, in a nap, asleep for it, or woken for it: nothing that was acknowledged is lost, and nobody waits for the dead."""
+    db.kv("k")["n"] = 0
+    children = [spawn(add_with_the_ticket, shm) for _ in range(4)]
+    told = 0
+    for n in range(24):
+        time.sleep(0.01)
+        children[n % 4].kill()
+        told += len(children[n % 4].out.read())
+        children[n % 4] = spawn(add_with_the_ticket, shm)
+    for child in children:
+        before = db.kv("k")["n"]
+        while db.kv("k")["n"] == before:            # the watchdog ends this if they all wait
+            time.sleep(0.001)
+        child.kill()
+        told += len(child.out.read())
+    assert told <= db.kv("k")["n"] <= told + 28     # each kill may have hit between a commit and its byte
+    with db.transaction(immediate=True) as tx:
+        assert tx.ticket_held
+
+
 def test_single_puts_of_many_processes_take_turns(db, shm, spawn):
     db.kv("k")
     children = [spawn(hammer, shm, 1.5) for _ in range(5)]

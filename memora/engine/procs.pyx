@@ -21,8 +21,7 @@ WAITERS     spin briefly, then nap some fifty microseconds at a time, and only t
             both commit all the time: whoever has the lock goes on with warm caches and pays no wake-up, and they take turns of
             some dozen commits (docs/decisions.md has the figures).
 TICKET      Its holder keeps other commits out until it commits, rolls back or dies, or until its deadline has passed and somebody waits.
-            Who waits sleeps on ticket_event outside the lock, at most 4 ms at a time, and says so in ticket_want_ns: a newcomer who
-            wants the ticket then steps back once, so that they take turns.
+            Who waits does so outside the lock (turns.pyx): first in naps, then asleep on ticket_event, at most 4 ms at a time.
 CRASH       Killed while holding the lock: taken over as above. Killed with announced snapshots: the reaper frees the words.
             Killed with the ticket: who waits asks whether the entry's owner lives, and takes it away.
 """

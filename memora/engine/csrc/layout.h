@@ -91,7 +91,7 @@ typedef struct {
     uint64_t ticket_last;                   /* loose: newest number given; under the lock */
     uint64_t ticket_since_ns;               /* loose: monotonic clock, under the lock, as the next */
     uint64_t ticket_deadline_ns;            /* loose */
-    uint64_t ticket_want_ns;                /* loose: when somebody last found it in the way */
+    uint64_t ticket_want_ns;                /* loose: when somebody last went to sleep for it */
     uint32_t ticket_event;                  /* loose: futex, raised when a ticket is given back if somebody sleeps */
     uint32_t ticket_sleepers;               /* loose */
     uint32_t lock_trees[MM_DOING_TREES];    /* loose, for messages: what the owner's transaction writes, 0 = no more */
