@@ -293,3 +293,21 @@ def test_the_size_of_a_tree_is_guessed():
             transaction.rollback()
     finally:
         store.close()
+
+
+@pytest.mark.parametrize("keys", [range(100), range(-50, 50), [i * 3 for i in range(100)], [i * 1000 for i in range(100)],
+                                  [-2**63, 2**63 - 1, *range(40)], [5] * 100, [*range(50), *range(50), None, 1.0, 2.5, "7"]])
+def test_hash_joins_find_integers_that_lie_close_together_and_others(keys):
+    pair = both("CREATE TABLE a(k)", "CREATE TABLE b(k, v)")
+    try:
+        for n, key in enumerate(keys):
+            pair.run("INSERT INTO b VALUES (?, ?)", (key, n))
+            pair.run("INSERT INTO a VALUES (?), (?)", (key, n - 3))
+        for extreme in (-2**63, 2**63 - 1, 1.5, None, "x"):
+            pair.run("INSERT INTO a VALUES (?)", (extreme,))
+        assert any("AUTOMATIC" in line for line in plan(pair.ours, "SELECT * FROM a CROSS JOIN b ON a.k = b.k"))
+        pair.same("SELECT * FROM a JOIN b ON a.k = b.k", ordered=False)
+        pair.same("SELECT * FROM a LEFT JOIN b ON a.k = b.k", ordered=False)
+        pair.same("SELECT count(*), sum(v) FROM a JOIN b ON a.k = b.k")
+    finally:
+        pair.close()

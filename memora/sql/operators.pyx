@@ -604,6 +604,7 @@ cdef class HashLookup(Op):
                 for i in range(width):
                     (<Expr>self.exprs[i]).eval(&v)
                     self.arena.keep_value(&v, &row[i + 1])
+        self.integers.settle()
         self.ready = True
         self.epoch = self.context.epoch
         return 0

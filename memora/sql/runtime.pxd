@@ -104,6 +104,10 @@ cdef class KeyTable:
 cdef class Integers:
     cdef int64_t *pairs                # an integer and 1 + its number, by hash
     cdef uint64_t mask, count          # mask + 1 pairs; how many are in use
+    cdef int64_t *dense                # 1 + the number of low, low + 1, ...: made by settle() where the keys lie close together
+    cdef int64_t low
+    cdef uint64_t span                 # of them
+    cdef void settle(self) noexcept
     cdef int64_t *place(self, int64_t key) noexcept
     cdef int64_t find(self, int64_t key) noexcept
     cdef void ask(self, int64_t key) noexcept
