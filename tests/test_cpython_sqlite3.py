@@ -18,7 +18,7 @@ import pytest
 
 import memora.dbapi
 
-MODULES = ("dbapi", "dump", "factory", "hooks", "regression", "transactions", "types", "userfunctions")
+MODULES = ("backup", "dbapi", "dump", "factory", "hooks", "regression", "transactions", "types", "userfunctions")
 #: Versions whose tests were looked through.
 KNOWN = ((3, 10, 13), (3, 11, 7), (3, 12, 1), (3, 13, 0))
 

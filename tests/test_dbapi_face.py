@@ -29,7 +29,7 @@ def test_every_name_of_sqlite3_is_there():
             assert getattr(memora.dbapi, name) == getattr(sqlite3, name), name
     for kind in ("Connection", "Cursor", "Row", "Blob"):
         theirs, ours = getattr(sqlite3, kind, None), getattr(memora.dbapi, kind)
-        assert {name for name in dir(theirs) if not name.startswith("_")} - {"backup", "serialize", "deserialize"} <= set(dir(ours)), kind
+        assert {name for name in dir(theirs) if not name.startswith("_")} <= set(dir(ours)), kind
 
 
 def test_deprecated_names_warn():
@@ -180,6 +180,82 @@ def test_dump_of_what_a_pattern_names(con):
     con.executescript(SCHEMA)
     assert list(con.iterdump(filter="w%")) == [
         "BEGIN TRANSACTION;", "CREATE TABLE w(a, b, PRIMARY KEY (b)) WITHOUT ROWID;", 'INSERT INTO "w" VALUES(1,2);', "COMMIT;"]
+
+
+# ---------------------------------------------------------------- copies
+
+def test_backup_takes_all_that_sql_has_and_leaves_the_rest(con):
+    con.executescript(SCHEMA)
+    con.execute("INSERT INTO counted(a) VALUES ('x'), (zeroblob(100000))")
+    with memora.open(":memory:") as db:
+        db.kv("prices")["tea"] = 3
+        target = db.connect(isolation_level=None)
+        target.executescript("CREATE TABLE old(a); CREATE INDEX old_i ON old(a); INSERT INTO old VALUES (1)")
+        steps = []
+        con.backup(target, pages=2, progress=lambda *step: steps.append(step))
+        assert list(target.iterdump()) == list(con.iterdump())
+        assert target.execute("INSERT INTO counted(a) VALUES (1)").lastrowid == 5
+        assert target.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        assert db.kv("prices")["tea"] == 3
+        total = steps[0][2]
+        assert [status for status, _, _ in steps] == [0] * (len(steps) - 1) + [101] and len(steps) == -(-total // 2)
+        assert [remaining for _, remaining, _ in steps] == [max(0, total - 2 * n) for n in range(1, len(steps) + 1)]
+        con.execute("CREATE TABLE prices(a)")
+        with pytest.raises(memora.OperationalError, match="cannot copy table prices: the target has a kv of that name"):
+            con.backup(target)
+        assert db.check() == []
+        target.close()
+
+
+def test_backup_of_an_open_transaction_has_its_changes(con):
+    con.executescript("CREATE TABLE t(a); BEGIN; INSERT INTO t VALUES (1)")
+    target = memora.dbapi.connect(":memory:")
+    con.backup(target)
+    assert target.execute("SELECT a FROM t").fetchall() == [(1,)] and con.in_transaction
+    con.rollback()
+    target.close()
+
+
+def test_serialized_database_is_a_file_and_comes_back(con, tmp_path):
+    con.executescript(SCHEMA)
+    data, dump = con.serialize(), list(con.iterdump())
+    con.create_function("twice", 1, lambda value: 2 * value)
+    con.execute("DROP TABLE w")
+    con.deserialize(memoryview(data))
+    assert list(con.iterdump()) == dump
+    assert con.execute("SELECT twice(a) FROM w").fetchone() == (2,)
+    (tmp_path / "app.db").write_bytes(data)
+    other = memora.dbapi.connect(tmp_path / "app.db")
+    assert list(other.iterdump()) == dump
+    other.close()
+    con.deserialize(b"")
+    assert list(con.iterdump()) == ["BEGIN TRANSACTION;", "COMMIT;"]
+
+
+def test_serialize_knows_the_other_databases(con):
+    con.executescript("ATTACH ':memory:' AS other; CREATE TABLE other.t(a); INSERT INTO other.t VALUES (5)")
+    data = con.serialize(name="other")
+    con.execute("DELETE FROM other.t")
+    con.deserialize(data, name="other")
+    assert con.execute("SELECT a FROM other.t").fetchall() == [(5,)]
+    assert con.serialize(name="temp") == b""
+    with pytest.raises(memora.OperationalError, match="unknown database nothing"):
+        con.serialize(name="nothing")
+
+
+def test_damaged_image_changes_nothing(con):
+    con.executescript(SCHEMA)
+    data = bytearray(con.serialize())
+    data[len(data) // 2] ^= 1
+    with pytest.raises(memora.CorruptionError):
+        con.deserialize(data)
+    with pytest.raises(memora.DatabaseError, match="file is not a database"):
+        con.deserialize(b"SQLite format 3\0")
+    con.execute("BEGIN")
+    with pytest.raises(memora.OperationalError, match="within a transaction"):
+        con.deserialize(b"")
+    con.execute("COMMIT")
+    assert con.execute("SELECT count(*) FROM w").fetchone() == (1,)
 
 
 # ---------------------------------------------------------------- limits and settings

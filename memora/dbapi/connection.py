@@ -5,7 +5,9 @@ import sys
 import threading
 
 from memora.codes import SETTINGS
+from memora.database import Database
 from memora.dbapi.adapters import parameters as adapted
+from memora.dbapi.backup import backup
 from memora.dbapi.blob import Blob
 from memora.dbapi.cursor import CHANGES, LEGACY_TRANSACTION_CONTROL, Cursor
 from memora.dbapi.cursors import ConnectionBase
@@ -416,6 +418,49 @@ class Connection(ConnectionBase):
         """A Blob: the bytes of one value, read and written in parts."""
         self._check()
         return Blob._of(self, table, column, row, readonly, name)
+
+
+    def backup(self, target, *, pages=-1, progress=None, name="main", sleep=0.250):
+        """Copy the tables, indexes, views and triggers of a database into that of another connection, whose own ones go, in one commit.
+
+        After each `pages` pages (4096 bytes of entries; -1: all) `progress(status, remaining, total)` is called. Of a source that this
+        connection changes meanwhile, the copy begins again. `sleep` (seconds): between attempts where the target is busy."""
+        self._check()
+        if not issubclass(type(target), Connection):
+            raise TypeError(f"backup() argument 1 must be memora.dbapi.Connection, not {type(target).__name__}")
+        backup(self, target, pages, progress, name, sleep)
+
+    def serialize(self, *, name="main"):
+        """A database as bytes: those of a file that memora.open opens. All spaces are in it, not only tables."""
+        self._check()
+        from memora.engine.image import serialize
+        store = self._session.store_of(name)
+        return b"" if store is None else serialize(store)
+
+    def deserialize(self, data, /, *, name="main"):
+        """Go on with a private database in memory, with the content of serialize(), or empty for no bytes.
+
+        DatabaseError: these are no database's bytes. OperationalError: a transaction is open."""
+        self._check()
+        from memora.engine.image import deserialize
+        with memoryview(data) as view:
+            if not view.c_contiguous:
+                raise BufferError("underlying buffer is not C-contiguous")
+            data = view.tobytes()
+        session = self._session
+        if session.in_transaction:
+            raise OperationalError("cannot deserialize within a transaction")
+        if session.store_of(name) is None:
+            raise NotSupportedError(f"deserialize(name={name!r}): temporary tables are made by CREATE TEMP TABLE")
+        store = deserialize(data, session.store.timeout_s)
+        if name.lower() != "main":
+            session.move_part(name, store)
+            return
+        database = Database(store, ":memory:")
+        session.move(store, database._virtual())
+        if self._owned:
+            self._database.close()
+        self._database, self._owned = database, True
 
 
 class Statement:

@@ -78,6 +78,13 @@ cdef class Running:
         self._dirty = False             # this transaction changed the catalog: the schema is its own
         self._open = {}
 
+    def move(self, store, virtual):
+        """Goes on with another store, outside of a transaction: what users added and set stays."""
+        self.store, self.virtual = store, virtual
+        self.region = store.region
+        self._schema = self._version = self._last_commit = None
+        self._cache.clear()
+
     # -- statements
 
     def execute(self, sql, params=()):

@@ -356,6 +356,23 @@ class Session(Running):
         columns, rows = self._reading(lambda environment: pragmas.run(self, environment, node))
         return Result("pragma", columns, None if columns is None else (None,) * len(columns), rows=rows)
 
+    def store_of(self, database):
+        """The store of one of the session's databases; None for the temporary one before it has a table."""
+        folded = fold(database)
+        if folded == "main":
+            return self.store
+        part = self.parts.get(folded)
+        if part is None and folded != TEMP:
+            raise OperationalError(f"unknown database {database}")
+        return None if part is None else part.store
+
+    def move_part(self, database, store):
+        """Has an attached database go on with another store."""
+        part = self.parts.get(fold(database))
+        part.store.close()
+        part.store, part.schema, part.version, part.file = store, None, None, ""
+        self._cache.clear()
+
     def place_of_value(self, database, table, column, writing):
         """What names a value in SQL: (table, column, rowid of the table), quoted. writing: it is to be changed.
 
