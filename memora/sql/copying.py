@@ -46,11 +46,14 @@ def copy(source, target):
         yield
         room = PAGE_BYTES
         for key, value in entries(source, tree):
-            if room <= 0:
+            while room <= 0:
                 yield
                 room += PAGE_BYTES
             room -= len(key) + len(value)
             target.put(to, key, value)
+        while room < 0:
+            yield
+            room += PAGE_BYTES
     yield
 
 
