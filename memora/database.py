@@ -34,11 +34,12 @@ FILE_OPTIONS = ("durability", "recover")
 def open(name: str | os.PathLike, *, timeout: float | str = 5.0, max_bytes: int | str | None = None, ring_bytes: int | str | None = None,  # noqa: A001
          region_dir: str | os.PathLike | None = None, create: bool = True, read_only: bool = False, owner: str | int | None = None,
          mode: int | None = None, group: str | int | None = None, snapshot_bytes: int | str | None = None, snapshot_age: float | str | None = None,
-         **file_options) -> Database:
+         statement_timeout: float | str | None = None, **file_options) -> Database:
     """Open a database, creating it if there is none.
 
     name: ":memory:" (this process and its forks), "shm:NAME" (shared memory under a name, until memora.remove), "sysv:NAME" (the same in a
-    System V segment of fixed size), or the path of a file. timeout: how long a commit waits for its turn. region_dir: another tmpfs directory
+    System V segment of fixed size), or the path of a file. timeout: how long a commit waits for its turn. statement_timeout: how long a SQL statement may run before it raises
+    StatementTimeout, for sessions and connections made from here (None: for ever). region_dir: another tmpfs directory
     than /dev/shm. create=False: RegionError when there is no such region.
 
     What counts when the region is made: max_bytes, its cap (half of its file system, or of the container's memory if that is less; 256 MB
@@ -55,6 +56,7 @@ def open(name: str | os.PathLike, *, timeout: float | str = 5.0, max_bytes: int 
     """
     name = os.fsdecode(name)
     timeout_s = seconds(timeout, "timeout")
+    limit_s = None if statement_timeout is None else seconds(statement_timeout, "statement_timeout")
     sizes = {key: size(value, key) for key, value in (("max_bytes", max_bytes), ("ring_bytes", ring_bytes), ("snapshot_bytes", snapshot_bytes))
              if value is not None}
     if snapshot_age is not None:
@@ -71,10 +73,10 @@ def open(name: str | os.PathLike, *, timeout: float | str = 5.0, max_bytes: int 
         if not name:
             raise errors.ProgrammingError("a database needs a name: ':memory:', 'shm:NAME', 'sysv:NAME' or the path of a file")
         from memora.engine.files import open_file
-        return Database(open_file(name, timeout_s=timeout_s, region_dir=region_dir, create=create, **sizes, **given), name)
+        return Database(open_file(name, timeout_s=timeout_s, region_dir=region_dir, create=create, **sizes, **given), name, limit_s)
     if given:
         raise errors.ProgrammingError(f"{next(iter(given))}= is for databases with a file; {name!r} has none")
-    return Database(Store.open(name, region_dir=region_dir, timeout_s=timeout_s, create=create, **sizes, **access), name)
+    return Database(Store.open(name, region_dir=region_dir, timeout_s=timeout_s, create=create, **sizes, **access), name, limit_s)
 
 
 def remove(name: str | os.PathLike, *, region_dir: str | os.PathLike | None = None):
@@ -106,8 +108,9 @@ def connect(database: str | os.PathLike | Database, *args, **kwargs):
 class Database:
     """An open database. From memora.open(); `with` closes it at the end."""
 
-    def __init__(self, store: Store, name: str):
+    def __init__(self, store: Store, name: str, statement_timeout: float | None = None):
         self.name = name
+        self._statement_timeout = statement_timeout
         self._store = store
         self._local = threading.local()     # one SQL session a thread
         self._known = (-1, {})              # rows of the catalog at one version of it: (kind, name) -> row
@@ -134,7 +137,11 @@ class Database:
         """A SQL session of its own: the layer under connections and the shell."""
         self._check()
         from memora.sql.session import Session
-        return Session(self._store, virtual=self._virtual())
+        return self._limited(Session(self._store, virtual=self._virtual()))
+
+    def _limited(self, session):
+        session.control.timeout_s = self._statement_timeout
+        return session
 
     def _transaction_session(self, txn):
         """A SQL session that works in an engine transaction; to be given back when that has ended."""
@@ -142,7 +149,7 @@ class Database:
             session = self._idle.pop()
         except IndexError:
             from memora.sessions import TransactionSession
-            return TransactionSession(self._store, virtual=self._virtual(), transaction=txn)
+            return self._limited(TransactionSession(self._store, virtual=self._virtual(), transaction=txn))
         session.join(txn)
         return session
 

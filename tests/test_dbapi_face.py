@@ -325,6 +325,7 @@ def test_uri_modes(tmp_path):
     assert path.exists()
     reader = memora.dbapi.connect(f"file://localhost{tmp_path}/a%20b.db?mode=ro#part", uri=True)
     assert reader.execute("SELECT count(*) FROM t").fetchone() == (0,)
+    reader.execute("PRAGMA query_only = OFF")
     with pytest.raises(memora.ReadOnly, match="readonly") as error:
         reader.execute("INSERT INTO t VALUES (1)")
     assert error.value.sqlite_errorname == "SQLITE_READONLY"

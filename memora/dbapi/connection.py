@@ -80,7 +80,7 @@ class Connection(ConnectionBase):
         database, owned, query_only = opened(database, uri, timeout)
         try:
             session = database.session()
-            session.query_only = query_only
+            session.query_only = session.read_only = query_only
             if statement_timeout is not None:
                 session.control.timeout_s = seconds(statement_timeout, "statement_timeout")
         except BaseException:
@@ -395,8 +395,7 @@ class Connection(ConnectionBase):
     def set_progress_handler(self, progress_handler, n):
         """Call `progress_handler()` every `n` rows that are read or made; what it returns ends the statement if it is true."""
         self._check()
-        control = self._session.control
-        control.handler, control.n, control.left = progress_handler, n, n
+        self._session.control.watch(progress_handler, n)
 
     def enable_load_extension(self, enable, /):
         """SQLite's extensions are for SQLite's engine."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 import itertools
 import weakref
 
-from ..errors import DataError, Interrupted, OperationalError, StatementTimeout
+from ..errors import DataError, OperationalError
 
 #: Numbers of collations that are not built in, for `types.pyx` and `record.pyx`; those of ended sessions vanish.
 collations = weakref.WeakValueDictionary()
@@ -140,49 +140,3 @@ def between(low, high):
     a = int.from_bytes((low or b"").ljust(size, b"\0"), "big")
     b = int.from_bytes(high.ljust(size, b"\0"), "big") if high is not None else 1 << 8 * size
     return ((a + b) // 2).to_bytes(size, "big").rstrip(b"\0")
-
-
-class Control:
-    """How a running statement is stopped or watched. The executor looks here every `every` rows at most.
-
-    interrupted: set by another thread; until_s: a moment of the monotonic clock, or None; handler: called every `n` rows, ends the
-    statement if it returns something true."""
-
-    EVERY = 1024
-
-    __slots__ = ("interrupted", "until_s", "timeout_s", "handler", "n", "left", "__weakref__")
-
-    def __init__(self):
-        self.interrupted, self.until_s, self.timeout_s = False, None, None
-        self.handler, self.n, self.left = None, 0, 0
-
-    @property
-    def every(self):
-        return self.EVERY if self.handler is None else max(1, min(self.EVERY, self.n))
-
-    def begin(self):
-        """A statement begins."""
-        self.interrupted = False
-        if self.timeout_s is not None:
-            from time import monotonic
-            self.until_s = monotonic() + self.timeout_s
-
-    def look(self, rows):
-        """Raises if the running statement is to end."""
-        if self.interrupted:
-            raise Interrupted("interrupted")
-        if self.until_s is not None:
-            from time import monotonic
-            if monotonic() > self.until_s:
-                raise StatementTimeout(f"interrupted: the statement took longer than {self.timeout_s} s")
-        if self.handler is not None:
-            self.left -= rows
-            if self.left <= 0:
-                self.left = self.n
-                try:
-                    stop = bool(self.handler())
-                except Exception as error:
-                    failed(error, "", self.handler)
-                    stop = True
-                if stop:
-                    raise Interrupted("interrupted")

@@ -35,6 +35,7 @@ class Compiler:
         return other.context
 
     def keep(self, op):
+        op.watched = self.context
         self.ops.append(op)
         return op
 
@@ -127,7 +128,7 @@ class Compiler:
         return x.Arithmetic(x.ARITHMETIC[e.op], self.expr(e.left), self.expr(e.right))
 
     def Concat(self, e):
-        return x.Concat(self.expr(e.left), self.expr(e.right))
+        return x.Concat(self.context, self.expr(e.left), self.expr(e.right))
 
     def Cmp(self, e):
         return x.Compare(x.COMPARISON[e.op], self.expr(e.left), self.expr(e.right), e.convert, e.collate)
@@ -170,7 +171,7 @@ class Compiler:
 
             def function(*args):
                 return inner(context.now(), *args)
-        return f.PythonFunction(function, self.exprs(e.args), e.own)
+        return f.PythonFunction(self.context, function, self.exprs(e.args), e.own)
 
     def InList(self, e):
         constant = len(e.items) > 2 and all(bound.is_constant(item) for item in e.items)

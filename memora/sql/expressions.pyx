@@ -9,13 +9,13 @@ from libc.stdlib cimport calloc, free
 
 from memora.engine.codec cimport buf_free, buf_init
 from memora.sql.record cimport Source, key_put
-from memora.sql.runtime cimport BLOCK, Arena, Context, Expr, KeyTable, Op
+from memora.sql.runtime cimport BLOCK, Arena, Context, Expr, KeyTable, Op, weigh
 from memora.sql.types cimport (
-    AFF_NUMERIC, AFF_TEXT, T_BLOB, T_INT, T_NULL, T_REAL, T_TEXT, apply_affinity, cast, compare, compare_affinity,
+    AFF_NUMERIC, AFF_TEXT, MAX_LENGTH, T_BLOB, T_INT, T_NULL, T_REAL, T_TEXT, apply_affinity, cast, compare, compare_affinity,
     from_python, reserve, append, set_int, set_null, set_real, set_text, text_of, to_integer, to_number, to_python,
     to_real, truth)
 
-from memora.errors import OperationalError
+from memora.errors import DataError, OperationalError
 
 cdef extern from *:
     bint add_overflow "__builtin_add_overflow"(int64_t a, int64_t b, int64_t *r) nogil
@@ -254,11 +254,12 @@ cdef class BitNot(Expr):
 
 
 cdef class Concat(Scratch):
+    cdef Context context
     cdef Expr left, right
     cdef Buf a, b
 
-    def __cinit__(self, Expr left, Expr right):
-        self.left, self.right = left, right
+    def __cinit__(self, Context context, Expr left, Expr right):
+        self.context, self.left, self.right = context, left, right
         buf_init(&self.a)
         buf_init(&self.b)
 
@@ -275,12 +276,14 @@ cdef class Concat(Scratch):
             return 0
         text_of(&x, &self.a, &x)
         text_of(&y, &self.b, &y)
+        if x.n + y.n > MAX_LENGTH:
+            raise DataError("string or blob too big")
         self.buffer.n = 0
         reserve(&self.buffer, x.n + y.n + 1)
         append(&self.buffer, x.u.p, x.n)
         append(&self.buffer, y.u.p, y.n)
         set_text(out, self.buffer.p, self.buffer.n)
-        return 0
+        return weigh(self.context, out)
 
 
 # --- truth -------------------------------------------------------------------------------------------------------

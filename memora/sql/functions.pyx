@@ -12,15 +12,17 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memchr, memcmp, memcpy
 
 from memora.engine.codec cimport buf_free, buf_init
-from memora.sql.runtime cimport Context, Expr
+from memora.sql.runtime cimport Context, Expr, spend, ticks, weigh
 from memora.sql.types cimport (
-    T_BLOB, T_INT, T_NULL, T_REAL, T_TEXT, append, compare, format_real, from_python, parse_number, reserve, set_blob,
+    MAX_LENGTH, T_BLOB, T_INT, T_NULL, T_REAL, T_TEXT, append, compare, format_real, from_python, parse_number, reserve, set_blob,
     set_int, set_null, set_real, set_text, text_of, to_integer, to_number, to_python, to_real, truth)
 
 from memora.errors import DataError, OperationalError
 from memora.sql.callbacks import Callbacks, failed
 
-cdef size_t MAX_LENGTH = 1000000000
+cdef enum:
+    PIECE = 1 << 20                     # of random bytes, between two looks whether the statement is to end
+    CALL = 32                           # rows that a call of a user's function counts as
 
 DATABASE_VERSION = "3.40.1"
 
@@ -56,7 +58,8 @@ cdef class Function(Scratch):
         cdef int i
         for i in range(self.count):
             (<Expr>self.args[i]).eval(&self.values[i])
-        return self.code(self, self.values, self.count, out)
+        self.code(self, self.values, self.count, out)
+        return weigh(self.context, out)
 
 
 
@@ -71,12 +74,13 @@ cdef class PythonFunction(Expr):
 
     What a user's function raises becomes an OperationalError, as in sqlite3; an OverflowError, also of its result, a DataError."""
 
+    cdef Context context
     cdef object function
     cdef list args, keep
     cdef bint own
 
-    def __cinit__(self, function, list args, bint own=False):
-        self.function, self.args, self.own = function, args, own
+    def __cinit__(self, Context context, function, list args, bint own=False):
+        self.context, self.function, self.args, self.own = context, function, args, own
 
     cdef int eval(self, Value *out) except -1:
         cdef Value v
@@ -88,12 +92,12 @@ cdef class PythonFunction(Expr):
         self.keep = []
         if self.own:
             from_python(self.function(*values), out, self.keep)
-            return 0
+            return weigh(self.context, out)
         try:
             from_python(self.function(*values), out, self.keep)
         except Exception as error:
             raise failed(error, "user-defined function raised exception", self.function) from error
-        return 0
+        return ticks(self.context, CALL)
 
 
 def show_error(error, function):
@@ -171,9 +175,9 @@ cdef int match_set(const uint8_t *p, size_t pn, size_t *at, uint32_t c) noexcept
     return seen != invert
 
 
-cdef bint like(const uint8_t *p, size_t pn, const uint8_t *s, size_t sn, bint glob, int escape) noexcept nogil:
+cdef int like(const uint8_t *p, size_t pn, const uint8_t *s, size_t sn, bint glob, int escape, Context context) except -1:
     """Matches s against a pattern: % _ without case, or * ? [set] with it. Only the last wildcard is ever taken back."""
-    cdef size_t i = 0, j = 0, star = 0, star_s = 0, a, b
+    cdef size_t i = 0, j = 0, star = 0, star_s = 0, a, b, spent = 0
     cdef bint starred = False, ahead = False, ok
     cdef uint32_t c, d
     cdef uint8_t lower = 0, upper = 0
@@ -223,6 +227,7 @@ cdef bint like(const uint8_t *p, size_t pn, const uint8_t *s, size_t sn, bint gl
             return True
         if not starred or star_s >= sn:
             return False
+        spend(context, &spent, j - star_s + 1)
         star_s = step(s, star_s, sn)
         if ahead:
             # behind the wildcard stands a plain ASCII character: go to where it is next
@@ -263,7 +268,7 @@ cdef int like_function(Function self, Value *args, int n, Value *out, bint glob)
     cut_at_zero(&args[1])
     if args[0].n > 50000:
         raise OperationalError("LIKE or GLOB pattern too complex")
-    set_int(out, like(args[0].u.p, args[0].n, args[1].u.p, args[1].n, glob, escape))
+    set_int(out, like(args[0].u.p, args[0].n, args[1].u.p, args[1].n, glob, escape, self.context))
     return 0
 
 
@@ -385,7 +390,7 @@ cdef int f_substr(Function self, Value *args, int n, Value *out) except -1:
 
 cdef int trim_function(Function self, Value *args, int n, Value *out, int sides) except -1:
     cdef Value v, s
-    cdef size_t a = 0, b, i, j, start
+    cdef size_t a = 0, b, i, j, start, spent = 0
     cdef bint found
     if args[0].tag == T_NULL or (n == 2 and args[1].tag == T_NULL):
         out.tag = T_NULL
@@ -401,6 +406,7 @@ cdef int trim_function(Function self, Value *args, int n, Value *out, int sides)
         while found and a < b:
             found = False
             i = 0
+            spend(self.context, &spent, s.n)
             while i < s.n:
                 j = step(s.u.p, i, s.n)
                 if j - i <= b - a and memcmp(s.u.p + i, v.u.p + a, j - i) == 0:
@@ -413,6 +419,7 @@ cdef int trim_function(Function self, Value *args, int n, Value *out, int sides)
         while found and a < b:
             found = False
             i = 0
+            spend(self.context, &spent, s.n)
             while i < s.n:
                 j = step(s.u.p, i, s.n)
                 if j - i <= b - a and memcmp(s.u.p + i, v.u.p + b - (j - i), j - i) == 0:
@@ -438,7 +445,7 @@ cdef int f_rtrim(Function self, Value *args, int n, Value *out) except -1:
 
 cdef int f_replace(Function self, Value *args, int n, Value *out) except -1:
     cdef Value s, old, new
-    cdef size_t i = 0
+    cdef size_t i = 0, spent = 0
     if args[0].tag == T_NULL or args[1].tag == T_NULL:
         out.tag = T_NULL
         return 0
@@ -454,6 +461,8 @@ cdef int f_replace(Function self, Value *args, int n, Value *out) except -1:
     self.buffer.n = 0
     reserve(&self.buffer, s.n + 1)
     while i < s.n:
+        if s.n - i >= old.n and s.u.p[i] == old.u.p[0]:
+            spend(self.context, &spent, old.n)
         if s.n - i >= old.n and s.u.p[i] == old.u.p[0] and memcmp(s.u.p + i, old.u.p, old.n) == 0:
             append(&self.buffer, new.u.p, new.n)
             i += old.n
@@ -467,7 +476,7 @@ cdef int f_replace(Function self, Value *args, int n, Value *out) except -1:
 
 cdef int f_instr(Function self, Value *args, int n, Value *out) except -1:
     cdef Value s, t
-    cdef size_t i = 0
+    cdef size_t i = 0, spent = 0
     cdef int64_t at = 1
     cdef bint blob = args[0].tag == T_BLOB and args[1].tag == T_BLOB
     if args[0].tag == T_NULL or args[1].tag == T_NULL:
@@ -479,6 +488,8 @@ cdef int f_instr(Function self, Value *args, int n, Value *out) except -1:
         if t.n == 0 or memcmp(s.u.p + i, t.u.p, t.n) == 0:
             set_int(out, at)
             return 0
+        if s.u.p[i] == t.u.p[0]:
+            spend(self.context, &spent, t.n)
         i = i + 1 if blob else step(s.u.p, i, s.n)
         at += 1
     set_int(out, 0)
@@ -722,9 +733,16 @@ cdef int f_random(Function self, Value *args, int n, Value *out) except -1:
 
 
 cdef int f_randomblob(Function self, Value *args, int n, Value *out) except -1:
-    cdef bytes b = os.urandom(max(1, min(to_integer(&args[0]), <int64_t>MAX_LENGTH)))
+    cdef int64_t left = max(1, min(to_integer(&args[0]), <int64_t>MAX_LENGTH))
+    cdef bytes b
     self.buffer.n = 0
-    append(&self.buffer, <const uint8_t *><const char *>b, len(b))
+    reserve(&self.buffer, left + 1)
+    while left > 0:
+        b = os.urandom(min(left, PIECE))
+        append(&self.buffer, <const uint8_t *><const char *>b, len(b))
+        left -= PIECE
+        if left > 0:
+            ticks(self.context, PIECE >> 10)
     set_blob(out, self.buffer.p, self.buffer.n)
     return 0
 

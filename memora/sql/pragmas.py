@@ -5,6 +5,7 @@ so raises NotSupportedError.
 """
 from __future__ import annotations
 
+from ..durations import seconds
 from ..errors import NotSupportedError
 from . import foreignkeys
 from .catalog import Schema, Table, View, fold
@@ -146,7 +147,8 @@ HINTS = {"cache_size", "cache_spill", "mmap_size", "temp_store", "threads", "aut
 
 
 # Settings of a session that are on or off: name -> (reading, setting).
-SWITCHES = {"foreign_keys": (lambda session: session.foreign_keys, lambda session, on: session.set_foreign_keys(on)),
+SWITCHES = {"query_only": (lambda session: session.query_only, lambda session, on: session.set_query_only(on)),
+            "foreign_keys": (lambda session: session.foreign_keys, lambda session, on: session.set_foreign_keys(on)),
             "recursive_triggers": (lambda session: session.recursive_triggers, lambda session, on: session.set_recursive_triggers(on)),
             "defer_foreign_keys": (lambda session: session.watch.defer_all, lambda session, on: session.defer_foreign_keys(on))}
 
@@ -192,6 +194,11 @@ def run(session, environment, node):
         if node.given:
             raise NotSupportedError(f"PRAGMA {name} = {node.value}: it cannot be stored yet")
         return (name,), [(0,)]
+    if name == "statement_timeout":
+        control = session.control
+        if node.given:
+            control.timeout_s = seconds(node.value, name) or None
+        return (name,), [(control.timeout_s or 0.0,)]
     if name == "schema_version":
         return (name,), [(session.schema_number(),)]
     if name in ("integrity_check", "quick_check"):

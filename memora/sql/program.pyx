@@ -5,7 +5,7 @@ from cpython.unicode cimport PyUnicode_DecodeUTF8
 
 from memora.engine.transaction cimport Transaction
 from memora.sql.effects cimport Watch
-from memora.sql.runtime cimport Context, Expr, Op, Work
+from memora.sql.runtime cimport Context, Expr, Op, Work, weigh
 from memora.sql.types cimport T_TEXT, Value, to_python
 
 from memora.errors import IntegrityError, NotText
@@ -39,6 +39,7 @@ cdef class Program:
         for i in range(self.width):
             (<Expr>self.exprs[i]).eval(&v)
             self.at = i
+            weigh(self.context, &v)
             if self.lenient and v.tag == T_TEXT:
                 o = PyUnicode_DecodeUTF8(<const char *>v.u.p, v.n, "surrogateescape")
             else:

@@ -5,6 +5,7 @@ from memora.engine.region cimport Region
 from memora.engine.transaction cimport Transaction
 from memora.sql.effects cimport Watch
 from memora.sql.program cimport Program, Result, WriteProgram
+from memora.sql.runtime cimport Control
 
 cdef enum:
     HOW_OTHER = 0
@@ -30,7 +31,8 @@ cdef class Statement:
 cdef class Running:
     cdef readonly object store
     cdef Region region
-    cdef public object virtual, functions, settings, temporary, parts, collations, control
+    cdef public object virtual, functions, settings, temporary, parts, collations
+    cdef public Control control
     cdef readonly Watch watch          # what triggers and foreign keys share in a statement and a transaction
     cdef public int64_t total_changes, changes, last_rowid
     cdef public bint closed

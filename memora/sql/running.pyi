@@ -25,7 +25,7 @@ class Statement:
 class Running:
     changes: int
     collations: Any
-    control: Any
+    control: Control
     closed: bool
     functions: dict
     last_rowid: int

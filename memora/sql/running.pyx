@@ -22,11 +22,10 @@ from memora.engine.transaction cimport Transaction
 from memora.sql.effects cimport Watch
 from memora.sql.parsing cimport Tables
 from memora.sql.program cimport Program, Result, WriteProgram
-from memora.sql.runtime cimport Context, tick
+from memora.sql.runtime cimport Context, Control, tick
 
 from memora.errors import Error, IntegrityError, ProgrammingError, ReadOnly, SerializationError, SnapshotTooOld, SQLSyntaxError
 
-from .callbacks import Control
 from .conflicts import FailConflict, RollbackConflict
 from .costs import LEAST_ROWS
 from .parser import is_blank, parse, tables

@@ -3,7 +3,19 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
 
 from memora.engine.codec cimport Buf
 from memora.engine.transaction cimport Transaction
-from memora.sql.types cimport Value
+from memora.sql.types cimport T_TEXT, Value
+
+
+cdef class Control:
+    cdef public bint interrupted
+    cdef public object handler
+    cdef public int64_t n
+    cdef readonly int64_t left
+    cdef int64_t timeout_ns            # of a statement; 0: none
+    cdef int64_t until_ns              # of the statement that was begun last
+    cdef int64_t every(self) except -1
+    cdef int check(self, int64_t until_ns, int64_t rows) except -1
+    cdef void begin(self) noexcept
 
 
 cdef class Context:
@@ -17,8 +29,9 @@ cdef class Context:
     cdef public int64_t changes, total_changes, last_rowid
     cdef object clock
     cdef uint64_t clock_epoch
-    cdef public object control         # callbacks.Control of the session, or None
+    cdef public Control control        # the session's, or None
     cdef int64_t ticks                 # rows until it is looked at
+    cdef int64_t until_ns              # when the execution is to end, by the monotonic clock; 0: never
     cdef int pause(self) except -1
     cpdef bind(self, object values)
     cpdef start(self, Transaction transaction, object values)
@@ -49,6 +62,23 @@ cdef inline int ticks(Context c, int n) except -1:
     return 0
 
 
+cdef inline int spend(Context c, size_t *spent, size_t n) except -1:
+    """tick() for long work on texts: `n` bytes or steps of it more, summed up in `spent`. 256 of them count as a row."""
+    spent[0] += n
+    if spent[0] >= 1 << 16:
+        n = spent[0] >> 8
+        spent[0] = 0
+        return ticks(c, <int>n if n < 1 << 30 else 1 << 30)
+    return 0
+
+
+cdef inline int weigh(Context c, const Value *v) except -1:
+    """tick() for a value that was made: each KiB of it counts as a row."""
+    if v.tag >= T_TEXT and v.n >= 1024:
+        return ticks(c, <int>(v.n >> 10))
+    return 0
+
+
 cdef class Expr:
     cdef int eval(self, Value *out) except -1
     cdef int test(self) except -1
@@ -57,6 +87,7 @@ cdef class Expr:
 
 
 cdef class Op:
+    cdef public Context watched        # of the statement, for those that work long between two rows
     cdef int open(self) except -1
     cdef int next(self) except -1
     cdef int block(self) except -1
@@ -123,4 +154,4 @@ cdef struct SortItem:
 
 cdef void make_item(SortItem *item, const uint8_t *key, size_t n, void *row) noexcept nogil
 cdef int compare_items(const SortItem *a, const SortItem *b) noexcept nogil
-cdef int sort_items(SortItem *items, size_t n) except -1
+cdef int sort_items(SortItem *items, size_t n, Context c) except -1

@@ -3,9 +3,19 @@ from typing import Any
 
 from memora.engine.transaction import Transaction
 
+class Control:
+    handler: Any
+    interrupted: bool
+    left: int
+    n: int
+    timeout_s: float | None
+    def __init__(self) -> None: ...
+    def look(self, rows: int) -> None: ...
+    def watch(self, handler: Any, n: int) -> None: ...
+
 class Context:
     changes: int
-    control: Any
+    control: Control | None
     last_rowid: int
     param_count: int
     others: list
@@ -19,7 +29,8 @@ class Context:
 
 class Expr: ...
 
-class Op: ...
+class Op:
+    watched: Context | None
 
 class Work:
     inserted: bool

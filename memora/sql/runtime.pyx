@@ -20,9 +20,68 @@ from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memset
 
 from memora.engine.codec cimport buf_free, buf_init, buf_put
+from memora.engine.sync cimport mm_mono_ns
 from memora.sql.types cimport T_NULL, T_TEXT, from_python, set_int, set_real, set_text, truth
 
-from memora.errors import ProgrammingError
+from memora.errors import Interrupted, ProgrammingError, StatementTimeout
+
+from .callbacks import failed
+
+cdef int64_t EVERY = 1024               # rows
+
+
+cdef class Control:
+    """How the statements of a session are stopped or watched. Whatever runs long looks here every `EVERY` rows at most.
+
+    interrupted: set by another thread; timeout_s: how long a statement may run, or None; handler: called every `n` rows, ends the
+    statement if it returns something true."""
+
+    cdef int64_t every(self) except -1:
+        return EVERY if self.handler is None else max(1, min(EVERY, self.n))
+
+    @property
+    def timeout_s(self):
+        """Seconds that a statement may run from its beginning to its last row, or None."""
+        return self.timeout_ns / 1e9 if self.timeout_ns else None
+
+    @timeout_s.setter
+    def timeout_s(self, seconds):
+        self.timeout_ns = 0 if seconds is None else max(1, min(<int64_t>9000000000000000000, int(seconds * 1e9)))
+
+    def watch(self, handler, int64_t n):
+        """Has `handler()` called every n rows; None or n < 1: nobody."""
+        self.handler = handler if n > 0 else None
+        self.n = self.left = n
+
+    cdef void begin(self) noexcept:
+        """A statement begins."""
+        self.interrupted = False
+        self.until_ns = <int64_t>mm_mono_ns() + self.timeout_ns if self.timeout_ns else 0
+
+    cdef int check(self, int64_t until_ns, int64_t rows) except -1:
+        """Raises if the statement that is to end at this moment (0: any) is to end now; `rows` were read since the last look."""
+        if self.interrupted:
+            raise Interrupted("interrupted")
+        if until_ns and <int64_t>mm_mono_ns() > until_ns:
+            raise StatementTimeout(f"interrupted: the statement took longer than its timeout of {self.timeout_s or 0:g} s")
+        if self.handler is None:
+            return 0
+        self.left -= rows
+        if self.left > 0:
+            return 0
+        self.left = self.n
+        try:
+            stop = bool(self.handler())
+        except Exception as error:
+            failed(error, "", self.handler)
+            stop = True
+        if stop:
+            raise Interrupted("interrupted by the progress handler")
+        return 0
+
+    def look(self, int64_t rows):
+        """Raises if the statement that was begun last is to end."""
+        self.check(self.until_ns, rows)
 
 
 cdef inline int bind_value(object o, Value *v, Context context) except -1:
@@ -76,23 +135,24 @@ cdef class Context:
 
     cdef int pause(self) except -1:
         """Lets other threads and signals in, and ends the statement if its session's control says so."""
-        cdef object control = self.control
+        cdef Control control = self.control
         cdef int64_t every
         if control is None:
-            self.ticks = 1024
+            self.ticks = EVERY
             return 0
         with nogil:
             pass
         PyErr_CheckSignals()
-        every = control.every
+        every = control.every()
         self.ticks = every - 1
-        control.look(every)
-        return 0
+        return control.check(self.until_ns, every)
 
     cpdef start(self, Transaction transaction, object values):
         """Begins an execution."""
         self.transaction = transaction
         self.epoch += 1
+        if self.control is not None:
+            self.until_ns = self.control.until_ns
         for other in self.others:
             other.start()
         if self.param_count:
@@ -439,8 +499,28 @@ cdef int compare_items(const SortItem *a, const SortItem *b) noexcept nogil:
     return (a.n > b.n) - (a.n < b.n)
 
 
-cdef int sort_items(SortItem *items, size_t n) except -1:
-    """Sorts by key bytes and keeps the order of equal ones: runs of 12 by insertion, then merges bottom up."""
+cdef void merge(const SortItem *source, SortItem *target, size_t begin, size_t middle, size_t end) noexcept nogil:
+    """Merges two neighbouring runs."""
+    cdef size_t i = begin, j = middle, k = begin
+    if middle == end or compare_items(&source[middle], &source[middle - 1]) >= 0:
+        memcpy(&target[begin], &source[begin], (end - begin) * sizeof(SortItem))
+        return
+    while i < middle and j < end:
+        if compare_items(&source[j], &source[i]) < 0:
+            target[k] = source[j]
+            j += 1
+        else:
+            target[k] = source[i]
+            i += 1
+        k += 1
+    if i < middle:
+        memcpy(&target[k], &source[i], (middle - i) * sizeof(SortItem))
+    elif j < end:
+        memcpy(&target[k], &source[j], (end - j) * sizeof(SortItem))
+
+
+cdef int sort_items(SortItem *items, size_t n, Context c) except -1:
+    """Sorts by key bytes and keeps the order of equal ones: runs of 12 by insertion, then merges bottom up, each pass as many rows for tick()."""
     cdef SortItem *spare
     cdef SortItem *source = items
     cdef SortItem *target
@@ -466,38 +546,24 @@ cdef int sort_items(SortItem *items, size_t n) except -1:
     spare = <SortItem *>malloc(n * sizeof(SortItem))
     if spare == NULL:
         raise MemoryError(f"no memory to sort {n} rows")
-    with nogil:
-        target = spare
-        width = 12
+    target = spare
+    width = 12
+    try:
         while width < n:
-            begin = 0
-            while begin < n:
-                middle = begin + width if begin + width < n else n
-                end = middle + width if middle + width < n else n
-                i = begin
-                j = middle
-                k = begin
-                if middle == end or compare_items(&source[middle], &source[middle - 1]) >= 0:
-                    memcpy(&target[begin], &source[begin], (end - begin) * sizeof(SortItem))
-                else:
-                    while i < middle and j < end:
-                        if compare_items(&source[j], &source[i]) < 0:
-                            target[k] = source[j]
-                            j += 1
-                        else:
-                            target[k] = source[i]
-                            i += 1
-                        k += 1
-                    if i < middle:
-                        memcpy(&target[k], &source[i], (middle - i) * sizeof(SortItem))
-                    elif j < end:
-                        memcpy(&target[k], &source[j], (end - j) * sizeof(SortItem))
-                begin = end
+            with nogil:
+                begin = 0
+                while begin < n:
+                    middle = begin + width if begin + width < n else n
+                    end = middle + width if middle + width < n else n
+                    merge(source, target, begin, middle, end)
+                    begin = end
             swap = source
             source = target
             target = swap
             width *= 2
+            ticks(c, <int>min(n, <size_t>(1 << 30)))
         if source != items:
             memcpy(items, source, n * sizeof(SortItem))
-    free(spare)
+    finally:
+        free(spare)
     return 0

@@ -538,7 +538,7 @@ cdef class ValueList(Op):
         for k in range(self.count):
             make_item(&self.items[k], self.table.bytes.p + self.table.entries[k].offset, self.table.entries[k].n,
                       self.items[k].row)
-        sort_items(self.items, self.count)
+        sort_items(self.items, self.count, self.watched)
         return 0
 
     cdef int next(self) except -1:

@@ -41,6 +41,7 @@ class Session(Running):
         self.authorizer = None
         self.foreign_keys = False       # PRAGMA foreign_keys
         self._row_programs = (None, {})  # (the schema that they were compiled for, programs and probes by key)
+        self.read_only = False          # query_only cannot be set back
 
     # -- what users add
 
@@ -100,6 +101,10 @@ class Session(Running):
         before = self.limits.set(category, limit)
         self.compile_anew()
         return before
+
+    def set_query_only(self, on):
+        """Has changes refused, or taken again, where the session may make any."""
+        self.query_only = on or self.read_only
 
     def set_authorizer(self, function):
         """Has `function(action, first, second, database, source)` asked what statements may do; None ends it. See authorizer.py."""

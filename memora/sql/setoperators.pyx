@@ -222,7 +222,7 @@ cdef class SetOperation(Op):
         for i in range(self.count):
             make_item(&self.items[i], self.table.bytes.p + self.table.entries[i].offset, self.table.entries[i].n,
                       self.items[i].row)
-        sort_items(self.items, self.count)
+        sort_items(self.items, self.count, self.watched)
         self.at = 0
         return 0
 

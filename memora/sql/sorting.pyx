@@ -142,7 +142,7 @@ cdef class Sort(Op):
                 self.take(&item)
                 if most >= 0 and <int64_t>self.count >= 2 * most + 256:
                     # only the first `most` can come out: the rest goes, and what is not below the last of them is skipped
-                    sort_items(self.items, self.count)
+                    sort_items(self.items, self.count, self.watched)
                     self.count = most
                     if most:
                         last = self.items[most - 1]
@@ -152,7 +152,7 @@ cdef class Sort(Op):
                             if key_next(<const uint8_t **>&p, last.key + last.n, down, &part, &self.scratch) == KEY_OK:
                                 key_part_value(&part, &edge)
                             lone = edge.tag == T_INT or edge.tag == T_REAL
-        sort_items(self.items, self.count)
+        sort_items(self.items, self.count, self.watched)
         return 0
 
     cdef int next(self) except -1:
@@ -693,7 +693,7 @@ cdef class GroupBy(Op):
             for group in range(self.count):
                 make_item(&self.items[group], self.table.bytes.p + self.table.entries[group].offset,
                           self.table.entries[group].n, <void *>group)
-            sort_items(self.items, self.count)
+            sort_items(self.items, self.count, self.watched)
         return 0
 
     cdef int next(self) except -1:

@@ -23,6 +23,9 @@ cdef enum:
     COLL_RTRIM = 2
     COLL_USER = 16        # this one and above: callbacks.collations
 
+cdef enum:
+    MAX_LENGTH = 1000000000             # bytes of a text or blob
+
 cdef union Payload:
     int64_t i
     double r

@@ -15,7 +15,7 @@ from libc.string cimport memcmp, memcpy, memset
 
 from memora.engine.codec cimport Buf, buf_free, buf_init
 from memora.sql.record cimport SlotSource, key_put
-from memora.sql.runtime cimport Arena, Expr, Op, SortItem, make_item, sort_items
+from memora.sql.runtime cimport Arena, Context, Expr, Op, SortItem, make_item, sort_items, tick
 from memora.sql.sorting cimport (
     AGG_AVG, AGG_CONCAT, AGG_COUNT, AGG_COUNT_ALL, AGG_MAX, AGG_MIN, State, add_number, remove_number, sum_result)
 from memora.sql.types cimport (
@@ -72,6 +72,7 @@ cdef class Partition:
     cdef int64_t *starts
     cdef int64_t *queue
     cdef int64_t n, groups, room
+    cdef Context watched
 
     def __dealloc__(self):
         free(self.rows)
@@ -347,6 +348,7 @@ cdef class Call:
         cdef Value v
         cdef Value *row
         for i in range(p.n):
+            tick(p.watched)
             row = p.rows[i]
             at = -1
             by = 1
@@ -373,6 +375,7 @@ cdef class Call:
         cdef Piece[3] pieces
         cdef Value v
         for i in range(p.n):
+            tick(p.watched)
             at = -1
             if self.kind == NTH_VALUE:
                 v = p.rows[i][self.args[1]]
@@ -424,6 +427,7 @@ cdef class Call:
         memset(&empty, 0, sizeof(State))
         self.state = empty
         for i in range(p.n):
+            tick(p.watched)
             f.move(i)
             if f.low >= f.high:
                 sum_result(self.kind, &empty, &p.rows[i][self.result])
@@ -456,6 +460,7 @@ cdef class Call:
         cdef int64_t *queue = p.queue
         cdef int64_t i, taken = 0, first = 0, n = 0
         for i in range(p.n):
+            tick(p.watched)
             f.move(i)
             while taken < f.high:
                 if self.counts(taken):
@@ -479,11 +484,13 @@ cdef class Call:
         cdef int k, n
         cdef Piece[3] pieces
         for i in range(p.n):
+            tick(p.watched)
             n = self.frame.pieces(i, pieces)
             memset(&self.state, 0, sizeof(State))
             best = -1
             for k in range(n):
                 for j in range(pieces[k].start, pieces[k].end):
+                    tick(p.watched)
                     if self.kind <= AGG_AVG:
                         self.take(j)
                     elif self.counts(j) and (best < 0 or self.better(&p.rows[j][self.args[0]], &p.rows[best][self.args[0]])):
@@ -629,12 +636,14 @@ cdef class UserCall(Call):
         self.p, self.arena = p, arena
         f.prepare(p)
         for i in range(p.n):
+            tick(p.watched)
             p.rows[i][self.result].tag = T_NULL
             if f.exclude != NOTHING:
                 instance = None
                 n = f.pieces(i, pieces)
                 for k in range(n):
                     for j in range(pieces[k].start, pieces[k].end):
+                        tick(p.watched)
                         if self.enters(j):
                             if instance is None:
                                 instance = self.user.begin()
@@ -705,7 +714,7 @@ cdef class Pass:
         cdef size_t part, other
         cdef SortItem *items = self.items
         cdef Py_ssize_t k
-        sort_items(items, n)
+        sort_items(items, n, p.watched)
         while start < n:
             memcpy(&part, items[start].key - sizeof(size_t), sizeof(size_t))
             i = start + 1
@@ -793,6 +802,7 @@ cdef class Windows(Op):
         for i in range(len(self.passes) - 1, -1, -1):
             if self.count and i < len(self.passes) - 1:
                 self.arrange(self.passes[i], self.passes[i + 1])
+            self.partition.watched = self.watched
             (<Pass>self.passes[i]).run(self.count, self.partition, self.arena)
         return 0
 

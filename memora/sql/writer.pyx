@@ -21,7 +21,7 @@ from memora.engine.rowids cimport give_back, next_rowid
 from memora.engine.transaction cimport Transaction
 from memora.sql.effects cimport Effects, Watch
 from memora.sql.record cimport EitherRow, RecordSource, SlotSource, Source, key_put, key_rowid, record_encode, rowid_key
-from memora.sql.runtime cimport Arena, Context, Expr, Op, Work
+from memora.sql.runtime cimport Arena, Context, Expr, Op, Work, tick
 from memora.sql.types cimport (
     AFF_INTEGER, T_BLOB, T_INT, T_NULL, T_REAL, T_TEXT, append, apply_affinity, compare_affinity, from_python,
     real_to_integer, reserve, set_int, to_python)
@@ -803,6 +803,7 @@ cdef class Update(Change):
         self.collect()
         w.written = 0
         for i in range(self.found):
+            tick(w.context)
             if w.load_old(self.locators.p + start, self.ends[i] - start):
                 for c in range(w.columns):
                     w.old.column(c, &w.values[c])
@@ -834,6 +835,7 @@ cdef class Delete(Change):
         self.collect()
         w.written = 0
         for i in range(self.found):
+            tick(w.context)
             if w.load_old(self.locators.p + start, self.ends[i] - start):
                 if self.returning is not None:
                     row = result_row(self.returning)
@@ -914,6 +916,7 @@ cdef class IndexBuild:
         cdef bytes locator
         collect_keys(w, locators)
         for locator in locators:
+            tick(w.context)
             if not w.load_old(<const uint8_t *><const char *>locator, len(locator)):
                 continue
             w.locator.n = 0
@@ -931,6 +934,7 @@ cdef int collect_keys(TableWriter w, list out) except -1:
     cdef Cursor cursor = Cursor(w.context.transaction, w.tree)
     cdef int found = cursor.c_first()
     while found:
+        tick(w.context)
         out.append(cursor.kp[:cursor.kn])
         found = cursor.c_next()
     return 0
