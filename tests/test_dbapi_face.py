@@ -182,6 +182,17 @@ def test_dump_of_what_a_pattern_names(con):
         "BEGIN TRANSACTION;", "CREATE TABLE w(a, b, PRIMARY KEY (b)) WITHOUT ROWID;", 'INSERT INTO "w" VALUES(1,2);', "COMMIT;"]
 
 
+def test_dump_of_orphans_can_be_read_back(con):
+    con.executescript("CREATE TABLE p(id INTEGER PRIMARY KEY); CREATE TABLE c(a REFERENCES p); INSERT INTO c VALUES (1)")
+    dump = list(con.iterdump())
+    assert dump[:2] == ["PRAGMA foreign_keys=OFF;", "BEGIN TRANSACTION;"]
+    again = memora.dbapi.connect(":memory:")
+    again.execute("PRAGMA foreign_keys=ON")
+    again.executescript("".join(dump))
+    assert list(again.iterdump()) == dump
+    again.close()
+
+
 # ---------------------------------------------------------------- copies
 
 def test_backup_takes_all_that_sql_has_and_leaves_the_rest(con):

@@ -1,6 +1,8 @@
 """iterdump: a database as the SQL that makes it again, in the order and form of the `sqlite3` shell's .dump."""
 from __future__ import annotations
 
+from memora.errors import OperationalError
+
 
 def quoted(name):
     """A name in double quotes."""
@@ -19,6 +21,8 @@ def dump(connection, pattern=None):
             + ("name" if kinds == ("table",) else "rowid"), (*kinds, pattern, pattern)).fetchall()
 
     sequences = []
+    if has_orphans(cursor):
+        yield "PRAGMA foreign_keys=OFF;"
     yield "BEGIN TRANSACTION;"
     for name, _, sql in objects(("table",)):
         if name == "sqlite_sequence":
@@ -35,6 +39,16 @@ def dump(connection, pattern=None):
         yield f"{sql};"
     yield from sequences
     yield "COMMIT;"
+
+
+def has_orphans(cursor):
+    """Whether rows refer to parents that are not there. Where a key fits no unique index of its parent, nobody can say: it is not asked."""
+    try:
+        return cursor.execute("PRAGMA foreign_key_check").fetchone() is not None
+    except OperationalError as error:
+        if "foreign key mismatch" in str(error):
+            return False
+        raise
 
 
 def rows(cursor, table):
