@@ -311,3 +311,75 @@ def test_hash_joins_find_integers_that_lie_close_together_and_others(keys):
         pair.same("SELECT count(*), sum(v) FROM a JOIN b ON a.k = b.k")
     finally:
         pair.close()
+
+
+# --- pragmas, rowids ---------------------------------------------------------------------------------------------
+
+def test_update_of_a_rowid_that_is_no_column():
+    pair = both("CREATE TABLE t(a, b)", "CREATE INDEX i ON t(a)", "CREATE UNIQUE INDEX u ON t(b)", "INSERT INTO t VALUES (1, 2), (3, 4), (5, 6)")
+    try:
+        for sql in ("UPDATE t SET rowid = rowid + 10", "UPDATE t SET rowid = 11 WHERE a = 3", "UPDATE OR REPLACE t SET rowid = 11 WHERE a = 3",
+                    "UPDATE t SET rowid = 'x'", "UPDATE t SET rowid = NULL", "UPDATE t SET rowid = 2.5", "UPDATE t SET rowid = '7' WHERE a = 5",
+                    "UPDATE t SET oid = 5, _rowid_ = 6 WHERE b = 6", "UPDATE t SET (rowid, a) = (9, 8) WHERE b = 4 RETURNING rowid, a",
+                    "INSERT INTO t(rowid, a, b) VALUES (9, 5, 5) ON CONFLICT (rowid) DO UPDATE SET rowid = rowid + 1, a = excluded.a",
+                    "UPDATE t SET rowid = v.y FROM (SELECT 10 AS x, 20 AS y) v WHERE t.rowid = v.x", "UPDATE OR IGNORE t SET rowid = 6",
+                    "UPDATE t SET a = 1 WHERE rowid = 20"):
+            pair.same(sql)
+            pair.same("SELECT rowid, * FROM t ORDER BY rowid")
+            pair.same("SELECT rowid, a FROM t INDEXED BY i WHERE a > 0 ORDER BY a, rowid")
+    finally:
+        pair.close()
+
+
+def test_pragmas_of_the_schema_and_of_indexes():
+    pair = both("CREATE TABLE t(a, b)", "CREATE INDEX i ON t(a + b, b DESC) WHERE a > 1",
+                "CREATE TABLE w(a, b COLLATE NOCASE, c, PRIMARY KEY(b DESC)) WITHOUT ROWID", "CREATE INDEX wi ON w(a)")
+    try:
+        for pragma in ("table_info(sqlite_schema)", "table_xinfo(sqlite_master)", "index_list(sqlite_master)", "index_xinfo(i)", "index_info(i)",
+                       "index_list(w)", "index_xinfo(wi)", "index_xinfo(sqlite_autoindex_w_1)", "index_info(w)", "index_list(t)"):
+            pair.same(f"PRAGMA {pragma}")
+    finally:
+        pair.close()
+
+
+def test_case_sensitive_like():
+    pair = sql_support.Pair()
+    query = "SELECT 'A' LIKE 'a', 'a' LIKE 'a', like('A%', 'abc'), 'xAb' LIKE '%Ab', 'A%' LIKE 'AX%' ESCAPE 'X', 'a' GLOB 'A'"
+    try:
+        for on in (1, 0, "ON", "off", "true"):
+            pair.same(f"PRAGMA case_sensitive_like = {on}")
+            pair.same(query)
+        pair.same("PRAGMA case_sensitive_like")
+    finally:
+        pair.close()
+
+
+def test_data_version_tells_of_commits_of_others():
+    from memora.engine.store import Store
+    from memora.sql.session import Session
+    store = Store.open(":memory:")
+    one, other = Session(store), Session(store)
+    try:
+        def version(session=one):
+            return sql_support.rows(session, "PRAGMA data_version")[0][0]
+        one.execute("CREATE TABLE t(a)")
+        first = version()
+        one.execute("INSERT INTO t VALUES (1)")
+        one.execute("BEGIN")
+        one.execute("INSERT INTO t VALUES (1)")
+        assert version() == first
+        one.execute("COMMIT")
+        assert version() == first
+        other.execute("INSERT INTO t VALUES (2)")
+        second = version()
+        assert second != first
+        one.execute("BEGIN")
+        list(one.execute("SELECT * FROM t"))
+        other.execute("INSERT INTO t VALUES (3)")
+        assert version() == second              # of what the transaction sees
+        one.execute("ROLLBACK")
+        assert version() not in (first, second)
+    finally:
+        one.close()
+        other.close()
+        store.close()

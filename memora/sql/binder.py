@@ -10,7 +10,7 @@ from ..errors import NotSupportedError, OperationalError
 from . import ast, bound, dates, mathfunctions, printf, textfunctions  # noqa: F401  (mathfunctions enters its functions)
 from .bound import comparison_affinity, comparison_collation
 from .catalog import fold
-from .functions import SCALARS
+from .functions import CASED_LIKE, SCALARS
 from .jsonfunctions import MEMBER
 from .sorting import AGGREGATES
 from .types import affinity_of
@@ -54,7 +54,7 @@ class Scope:
                     found.append((rel, i))
                     break
         if not found and folded in ("rowid", "oid", "_rowid_"):
-            rels = [rel for rel in self.rels if (wanted is None or fold(rel.alias or rel.name) == wanted)]
+            rels = [rel for rel in self.rels if (fold(rel.alias or rel.name) == wanted if wanted is not None else (id(rel), 0) not in hidden)]
             if wanted is not None or len(rels) == 1:
                 found = [(rel, -1) for rel in rels if rel.kind == "table" and rel.table.has_rowid]
         if len(found) > 1:
@@ -537,7 +537,7 @@ class Binder:
             if not least <= len(args) <= most:
                 raise OperationalError(f"wrong number of arguments to function {shown}()")
             return bound.PythonCall(name, function, args, own=True, deterministic=True)
-        function = SCALARS.get(name)
+        function = SCALARS.get(name) if name != "like" or not self.environment.session.case_sensitive_like else CASED_LIKE
         if function is None and name.startswith("jsonb"):
             raise NotSupportedError(f"{shown}(): the binary form of JSON is SQLite's own; the functions of JSON text take and give the same")
         if function is None and any(known == name for known, _ in self.environment.functions):

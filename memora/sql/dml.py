@@ -299,9 +299,7 @@ def assigned_place(table, name):
         raise OperationalError(f"no such column: {name}")
     if place >= 0 and table.columns[place].generated:
         raise OperationalError(f'cannot UPDATE generated column "{name}"')
-    if place < 0:
-        raise NotSupportedError(f"UPDATE of {name} in a table without INTEGER PRIMARY KEY")
-    return place
+    return place            # -1: the rowid of a table without INTEGER PRIMARY KEY
 
 
 def assignments(binder, c, table, nodes, scope):
@@ -355,7 +353,7 @@ def update(environment, node):
     action = environment.conflict or node.or_action
     columns = [place for place, _ in pairs]
     writer = make_writer(c, binder, table)
-    triggers.attach(environment, writer, table, "UPDATE", set(columns), action)
+    triggers.attach(environment, writer, table, "UPDATE", set(columns) - {-1}, action)
     found = planner.query(query)
     root = found.root.build(c)
     exprs = c.exprs(found.exprs)

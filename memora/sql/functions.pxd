@@ -28,7 +28,7 @@ cdef class Function(Scratch):
     cdef object state                  # what a function wants to keep between calls
 
 
-cdef int like(const uint8_t *p, size_t pn, const uint8_t *s, size_t sn, bint glob, int escape, Context context) except -1
+cdef int like(const uint8_t *p, size_t pn, const uint8_t *s, size_t sn, bint glob, bint cased, int escape, Context context) except -1
 
 
 cdef int add(str name, int least, int most, scalar code, bint deterministic=*) except -1

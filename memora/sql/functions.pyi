@@ -5,6 +5,7 @@ from memora.sql.runtime import Context, Expr
 
 DATABASE_VERSION: str
 SCALARS: dict
+CASED_LIKE: Scalar
 
 def show_error(error: BaseException, function: Any) -> None: ...
 def show_tracebacks(wanted: bool) -> None: ...

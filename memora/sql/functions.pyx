@@ -175,8 +175,8 @@ cdef int match_set(const uint8_t *p, size_t pn, size_t *at, uint32_t c) noexcept
     return seen != invert
 
 
-cdef int like(const uint8_t *p, size_t pn, const uint8_t *s, size_t sn, bint glob, int escape, Context context) except -1:
-    """Matches s against a pattern: % _ without case, or * ? [set] with it. Only the last wildcard is ever taken back."""
+cdef int like(const uint8_t *p, size_t pn, const uint8_t *s, size_t sn, bint glob, bint cased, int escape, Context context) except -1:
+    """Matches s against a pattern: % _ without case or with it, or * ? [set]. Only the last wildcard is ever taken back."""
     cdef size_t i = 0, j = 0, star = 0, star_s = 0, a, b, spent = 0
     cdef bint starred = False, ahead = False, ok
     cdef uint32_t c, d
@@ -196,7 +196,7 @@ cdef int like(const uint8_t *p, size_t pn, const uint8_t *s, size_t sn, bint glo
                 if ahead:
                     lower = p[a]
                     upper = lower
-                    if not glob:
+                    if not glob and not cased:
                         lower = <uint8_t>folded(lower)
                         upper = lower - 32 if 97 <= lower <= 122 else lower
                 continue
@@ -209,7 +209,7 @@ cdef int like(const uint8_t *p, size_t pn, const uint8_t *s, size_t sn, bint glo
                     i = a
                     a = step(p, i, pn)
                     c = code_point(p, i, a)
-                    ok = folded(c) == folded(d)
+                    ok = c == d or not cased and folded(c) == folded(d)
                 elif c == one:
                     ok = True
                 elif glob:
@@ -218,7 +218,7 @@ cdef int like(const uint8_t *p, size_t pn, const uint8_t *s, size_t sn, bint glo
                     else:
                         ok = c == d
                 else:
-                    ok = folded(c) == folded(d)
+                    ok = c == d or not cased and folded(c) == folded(d)
                 if ok:
                     i = a
                     j = b
@@ -244,7 +244,7 @@ cdef void cut_at_zero(Value *v) noexcept:
         v.n = <const uint8_t *>zero - v.u.p
 
 
-cdef int like_function(Function self, Value *args, int n, Value *out, bint glob) except -1:
+cdef int like_function(Function self, Value *args, int n, Value *out, bint glob, bint cased) except -1:
     cdef int escape = -1
     cdef size_t end
     if n == 3:
@@ -268,16 +268,20 @@ cdef int like_function(Function self, Value *args, int n, Value *out, bint glob)
     cut_at_zero(&args[1])
     if args[0].n > 50000:
         raise OperationalError("LIKE or GLOB pattern too complex")
-    set_int(out, like(args[0].u.p, args[0].n, args[1].u.p, args[1].n, glob, escape, self.context))
+    set_int(out, like(args[0].u.p, args[0].n, args[1].u.p, args[1].n, glob, cased, escape, self.context))
     return 0
 
 
 cdef int f_like(Function self, Value *args, int n, Value *out) except -1:
-    return like_function(self, args, n, out, False)
+    return like_function(self, args, n, out, False, False)
+
+
+cdef int f_cased_like(Function self, Value *args, int n, Value *out) except -1:
+    return like_function(self, args, n, out, False, True)
 
 
 cdef int f_glob(Function self, Value *args, int n, Value *out) except -1:
-    return like_function(self, args, n, out, True)
+    return like_function(self, args, n, out, True, False)
 
 
 # --- text and blobs ----------------------------------------------------------------------------------------------
@@ -790,6 +794,8 @@ add("hex", 1, 1, f_hex)
 add("instr", 2, 2, f_instr)
 add("last_insert_rowid", 0, 0, f_last_insert_rowid, False)
 add("length", 1, 1, f_length)
+add("like", 2, 3, f_cased_like)
+CASED_LIKE = SCALARS["like"]            # after PRAGMA case_sensitive_like = ON
 add("like", 2, 3, f_like)
 add("likelihood", 2, 2, f_first)
 add("likely", 1, 1, f_first)

@@ -8,15 +8,20 @@ from __future__ import annotations
 from ..durations import seconds
 from ..errors import NotSupportedError
 from . import foreignkeys
-from .catalog import Schema, Table, View, fold
+from .catalog import SCHEMA_COLUMNS, SCHEMA_NAMES, Schema, Table, View, fold
 from .types import BLOB, INTEGER, NUMERIC, REAL, TEXT
 
 COLLATION_NAMES = ("BINARY", "NOCASE", "RTRIM")
 TYPE_NAMES = {BLOB: "BLOB", TEXT: "TEXT", NUMERIC: "NUM", INTEGER: "INT", REAL: "REAL", None: ""}
 
 
+SCHEMA_TYPES = dict(zip(SCHEMA_COLUMNS, ("TEXT", "TEXT", "TEXT", "INT", "TEXT")))
+
+
 def _columns(environment, name):
     """(name, type, not null, default, place in the primary key) of a table's or view's columns."""
+    if name is not None and fold(name) in (*SCHEMA_NAMES, "sqlite_temp_schema", "sqlite_temp_master"):
+        return [(column, type_, 0, None, 0) for column, type_ in SCHEMA_TYPES.items()]
     found = environment.schema.get(name) if name is not None else None
     if isinstance(found, Table):
         return [(c.name, c.decltype or "", int(bool(c.not_null)), c.default_text, c.primary) for c in found.columns]
@@ -52,16 +57,41 @@ def _table(environment, name):
     return found if isinstance(found, Table) else None
 
 
+def _primary(table):
+    """The primary key of a table WITHOUT ROWID as the index that SQLite shows, with its name; or None."""
+    if table is None or table.has_rowid:
+        return None
+    number = 1 + len({index.name for index in table.indexes if index.sql is None})
+    names = {fold(index.name) for index in table.indexes}
+    name = f"sqlite_autoindex_{table.name}_1"
+    return table.primary_key, name if fold(name) not in names else f"sqlite_autoindex_{table.name}_{number}"
+
+
 def index_list(environment, name):
     table = _table(environment, name)
-    indexes = list(table.indexes) if table is not None else []
-    rows = [(i, index.name, int(index.unique), index.origin, int(index.where is not None))
-            for i, index in enumerate(reversed(indexes))]
+    indexes = [(index, index.name) for index in reversed(table.indexes)] if table is not None else []
+    primary = _primary(table)
+    if primary is not None:
+        indexes.append(primary)
+    rows = [(i, shown, int(index.unique), index.origin, int(index.where is not None)) for i, (index, shown) in enumerate(indexes)]
     return ("seq", "name", "unique", "origin", "partial"), rows
 
 
+def _index(environment, name):
+    """The index of a name; the primary key of a table WITHOUT ROWID has the table's name, and that of an automatic index."""
+    found = environment.schema.index(name) if name is not None else None
+    if found is None and name is not None:
+        table = _table(environment, name)
+        if table is None and fold(name).startswith("sqlite_autoindex_"):
+            table = _table(environment, name[len("sqlite_autoindex_"):].rpartition("_")[0])
+        primary = _primary(table)
+        if primary is not None and fold(name) in (fold(primary[1]), fold(table.name)):
+            return primary[0]
+    return found
+
+
 def _index_columns(environment, name):
-    index = environment.schema.index(name) if name is not None else None
+    index = _index(environment, name)
     if index is None:
         return
     table = index.table
@@ -69,14 +99,18 @@ def _index_columns(environment, name):
         number = column if isinstance(column, int) else -2
         shown = table.columns[number].name if number >= 0 else None
         yield n, number, shown, int(index.descending[n]), COLLATION_NAMES[index.collations[n]], 1
+    at = len(index.columns)
     if table.has_rowid:
-        yield len(index.columns), -1, None, 0, "BINARY", 0
+        yield at, -1, None, 0, "BINARY", 0
+        return
+    key = table.primary_key
+    if index is key:
+        more = [(n, 0, column.collation) for n, column in enumerate(table.columns) if n not in key.columns and column.generated != "virtual"]
     else:
-        at = len(index.columns)
-        for column in table.primary_key.columns:
-            if column not in index.columns:
-                yield at, column, table.columns[column].name, 0, COLLATION_NAMES[table.columns[column].collation], 0
-                at += 1
+        more = [(column, int(key.descending[n]), key.collations[n]) for n, column in enumerate(key.columns) if column not in index.columns]
+    for number, descending, collation in more:
+        yield at, number, table.columns[number].name, descending, COLLATION_NAMES[collation], 0
+        at += 1
 
 
 def index_info(environment, name):
@@ -138,7 +172,7 @@ READERS = {"table_info": table_info, "table_xinfo": table_xinfo, "index_list": i
            "database_list": database_list, "collation_list": collation_list, "function_list": function_list}
 
 # What asking tells, and the values that may be set because they change nothing that is promised here.
-FIXED = {"encoding": ("UTF-8", {"utf-8", "utf8"}), "page_size": (4096, {4096}), "case_sensitive_like": (None, {0, "off"}),
+FIXED = {"encoding": ("UTF-8", {"utf-8", "utf8"}), "page_size": (4096, {4096}),
          "auto_vacuum": (0, {0, "none"}), "read_uncommitted": (0, {0, "off"}), "legacy_alter_table": (0, {0, "off"})}
 # Settings of SQLite's files and memory that have no counterpart: they may be set to anything and nothing changes.
 HINTS = {"cache_size", "cache_spill", "mmap_size", "temp_store", "threads", "automatic_index", "optimize", "shrink_memory",
@@ -150,6 +184,7 @@ HINTS = {"cache_size", "cache_spill", "mmap_size", "temp_store", "threads", "aut
 SWITCHES = {"query_only": (lambda session: session.query_only, lambda session, on: session.set_query_only(on)),
             "foreign_keys": (lambda session: session.foreign_keys, lambda session, on: session.set_foreign_keys(on)),
             "recursive_triggers": (lambda session: session.recursive_triggers, lambda session, on: session.set_recursive_triggers(on)),
+            "case_sensitive_like": (None, lambda session, on: session.set_case_sensitive_like(on)),
             "defer_foreign_keys": (lambda session: session.watch.defer_all, lambda session, on: session.defer_foreign_keys(on))}
 
 
@@ -211,7 +246,9 @@ def run(session, environment, node):
         if node.given:
             put(session, switched(node.value))
             return None, []
-        return (name,), [(int(get(session)),)]
+        return ((name,), [(int(get(session)),)]) if get is not None else (None, [])
+    if name == "data_version":
+        return (name,), [(session.data_version(environment.transaction),)]
     if name in FIXED:
         current, allowed = FIXED[name]
         if node.given:

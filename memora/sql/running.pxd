@@ -35,6 +35,7 @@ cdef class Running:
     cdef public Control control
     cdef readonly Watch watch          # what triggers and foreign keys share in a statement and a transaction
     cdef public int64_t total_changes, changes, last_rowid
+    cdef readonly int64_t own_commits
     cdef public bint closed
     cdef public bint query_only, _writing, _bound, _dirty
     cdef public Transaction _transaction

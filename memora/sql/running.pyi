@@ -29,6 +29,7 @@ class Running:
     closed: bool
     functions: dict
     last_rowid: int
+    own_commits: int
     parts: Any
     settings: dict
     store: Any

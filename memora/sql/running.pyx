@@ -14,7 +14,7 @@ OPEN    results of a transaction that are still being read: address -> weak refe
 import time
 import weakref
 
-from libc.stdint cimport int64_t, uint32_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from memora.engine.region cimport Region
 from memora.engine.retries import Retries
@@ -310,7 +310,10 @@ cdef class Running:
 
     cpdef _finish(self, Transaction transaction):
         """Commits; the further databases after the main one, which alone can fail when it was written."""
+        cdef uint64_t seen = transaction.s
         self._last_commit = transaction.commit()
+        if self._last_commit != seen:
+            self.own_commits += 1
         self._dirty = False
         if self.parts.parts:
             self.parts.commit()

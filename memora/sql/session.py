@@ -36,6 +36,7 @@ class Session(Running):
     def __init__(self, store, virtual=None, transaction=None):
         super().__init__(store, virtual, transaction, parts=Parts())
         self._combined = (None, None)   # (the schemas that it was made of, databases.Combined)
+        self.case_sensitive_like = False
         self._savepoints = []           # (name, engine savepoint, whether it began the transaction, ...: see _on_savepoint)
         self.limits = Limits()
         self.authorizer = None
@@ -401,6 +402,21 @@ class Session(Running):
                 raise OperationalError(f"cannot open table whose rowid has no name: {table}")
             return f"{ddl.always_quoted(database)}.{ddl.always_quoted(found.name)}", ddl.always_quoted(column), rowid
         return self._reading(look)
+
+    def set_case_sensitive_like(self, on):
+        """Whether LIKE tells capitals from small letters."""
+        self.case_sensitive_like = on
+        self._cache.clear()
+
+    def data_version(self, transaction):
+        """A number that is another one whenever somebody else has committed, and the same after commits of this session."""
+        if transaction is None:
+            transaction = self.store.begin(read_only=True)
+            try:
+                return transaction.snapshot - self.own_commits
+            finally:
+                transaction.rollback()
+        return transaction.snapshot - self.own_commits
 
     def schema_number(self):
         """A number that changes with the schema."""

@@ -31,6 +31,7 @@ cdef class TableWriter:
     cdef uint32_t tree, version
     cdef int columns, rowid_column
     cdef bint has_rowid, strict, auto_rowid
+    cdef bint numbered                 # the value behind those of all columns is the row's new rowid
     cdef int *affinities
     cdef int *not_null                 # 0, or the conflict action
     cdef Value *values
@@ -66,7 +67,7 @@ cdef class TableWriter:
     cdef int make_locator(self, Source source, int64_t rowid, Buf *out) except -1
     cdef int own_conflict(self) except -1
     cdef int clear_way(self, int action, bint updating) except -1
-    cdef int rowid_of_values(self) except -1
+    cdef int rowid_of_values(self, int at) except -1
     cdef int take_rowid(self, bint given) except -1
     cdef int propose(self) except -1
     cdef int reread(self) except -1

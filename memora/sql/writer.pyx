@@ -358,9 +358,9 @@ cdef class TableWriter:
         transaction.c_put(ix.tree, ix.key.p, ix.key.n, p, n)
         return 1
 
-    cdef int rowid_of_values(self) except -1:
-        """Sets new.rowid from the INTEGER PRIMARY KEY among the values: 0 if that is NULL."""
-        cdef Value *v = &self.values[self.rowid_column]
+    cdef int rowid_of_values(self, int at) except -1:
+        """Sets new.rowid from one of the values: the INTEGER PRIMARY KEY, or what stands behind all columns. 0 if that is NULL."""
+        cdef Value *v = &self.values[at]
         if v.tag == T_NULL:
             return 0
         compare_affinity(v, AFF_INTEGER, NULL)
@@ -420,7 +420,7 @@ cdef class TableWriter:
         cdef bint careful
         self.chosen = False
         if self.has_rowid and self.rowid_column >= 0 and not given:
-            given = self.rowid_of_values()
+            given = self.rowid_of_values(self.rowid_column)
         if self.inserting is not None:
             if not given:
                 self.new.rowid = -1
@@ -551,7 +551,7 @@ cdef class TableWriter:
         cdef Effects effects = self.updating
         cdef RecordSource old = self.old
         self.new.rowid = self.old.rowid
-        if self.rowid_column >= 0 and not self.rowid_of_values():
+        if (self.rowid_column >= 0 or self.numbered) and not self.rowid_of_values(self.columns if self.numbered else self.rowid_column):
             raise IntegrityError("datatype mismatch")
         if effects is not None:
             if not self.before_update():
@@ -719,8 +719,10 @@ cdef class Upsert:
             return 0
         for k in range(w.columns):
             w.old.column(k, &w.values[k])
+        w.numbered = -1 in self.columns
         for i in range(len(self.columns)):
-            (<Expr>self.exprs[i]).eval(&w.values[<int>self.columns[i]])
+            c = self.columns[i]
+            (<Expr>self.exprs[i]).eval(&w.values[w.columns if c < 0 else c])
         w.updating = self.effects
         return w.update(ABORT)
 
@@ -802,13 +804,14 @@ cdef class Update(Change):
         self.returned = [] if self.returning is not None else None
         self.collect()
         w.written = 0
+        w.numbered = -1 in self.columns
         for i in range(self.found):
             tick(w.context)
             if w.load_old(self.locators.p + start, self.ends[i] - start):
                 for c in range(w.columns):
                     w.old.column(c, &w.values[c])
                 for k in range(len(self.columns)):
-                    c = self.columns[k]
+                    c = w.columns if self.columns[k] < 0 else self.columns[k]
                     if self.stored is not None:
                         w.values[c] = self.rows[i][k]
                     else:
