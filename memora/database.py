@@ -49,7 +49,8 @@ def open(name: str | os.PathLike, *, timeout: float | str = 5.0, max_bytes: int 
     owner: whose region to open, by name or number; it is never created. read_only=True maps the region without the right to write: what
     would write raises OperationalError.
 
-    For files also: durability ("off", "normal", "full") and recover=True, to go on from the files when the live region of a container is
+    For files, mode and group count when the lock file is made, and are those of all files; owner is the lock file's, too; read_only=True writes
+    nothing beside the file, and reads a private copy, as of now, where no process has it open. Also: durability ("off", "normal", "full") and recover=True, to go on from the files when the live region of a container is
     out of reach.
 
     RegionError: what was found is no region, damaged, or too new; RegionFull: no room for it.
@@ -67,13 +68,13 @@ def open(name: str | os.PathLike, *, timeout: float | str = 5.0, max_bytes: int 
         raise TypeError(f"open() has no argument {unknown[0]!r}")
     given = {key: value for key, value in file_options.items() if value is not None}
     access = {key: value for key, value in (("read_only", read_only or None), ("owner", owner), ("mode", mode), ("group", group)) if value is not None}
-    if access and not name.startswith(NAMED):
-        raise errors.NotSupportedError(f"{next(iter(access))}= is for 'shm:NAME' and 'sysv:NAME', not for {name!r}")
+    if access and name == ":memory:":
+        raise errors.NotSupportedError(f"{next(iter(access))}= is for databases that others can find, not for ':memory:'")
     if name != ":memory:" and not name.startswith(NAMED):
         if not name:
             raise errors.ProgrammingError("a database needs a name: ':memory:', 'shm:NAME', 'sysv:NAME' or the path of a file")
         from memora.engine.files import open_file
-        return Database(open_file(name, timeout_s=timeout_s, region_dir=region_dir, create=create, **sizes, **given), name, limit_s)
+        return Database(open_file(name, timeout_s=timeout_s, region_dir=region_dir, create=create, **sizes, **given, **access), name, limit_s)
     if given:
         raise errors.ProgrammingError(f"{next(iter(given))}= is for databases with a file; {name!r} has none")
     return Database(Store.open(name, region_dir=region_dir, timeout_s=timeout_s, create=create, **sizes, **access), name, limit_s)

@@ -38,6 +38,7 @@ import secrets
 import struct
 
 from memora import errors
+from memora.engine import places
 from memora.engine.feed import TopicReader
 
 FORMAT = 1
@@ -390,6 +391,7 @@ def write_checkpoint(Region region, path, uuid, incarnation, still_ours) -> tupl
     fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         try:
+            places.share_alike(fd, path)
             sweep_temporaries(path, temporary)
             t, lsn, next_tree, trees, heads = _begin(region)
             try:

@@ -1,6 +1,9 @@
 from libc.stdint cimport uint8_t, uint64_t
 from memora.engine.region cimport Region
 
+cdef class Hold:
+    cdef void *shared                   # a mapping
+
 cdef class Files:
     cdef Region region
     cdef readonly str path              # of the checkpoint
@@ -9,7 +12,7 @@ cdef class Files:
     cdef readonly uint64_t syncs        # of the log, by this process
     cdef bytes uuid
     cdef uint64_t incarnation
-    cdef void *shared                   # mapping that holds the shared lock
+    cdef object hold
     cdef object thread, checkpointer
     cdef bint stop
     cdef object local                   # one flush at a time in this process

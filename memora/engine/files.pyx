@@ -93,14 +93,47 @@ class FileStore(Store):
             self.files.leave()
 
 
-def open_file(path, *, durability="normal", region_dir=None, timeout_s=5.0, create=True, recover=False, max_bytes=None,
-              ring_bytes=DEFAULT_RING, **sizes) -> FileStore:
+class FileReader(Store):
+    """A store that reads a database file and writes nothing beside it. Made by open_file. Its region is the live one, or a copy as of the opening."""
+
+    def __init__(self, region, path, hold, timeout_s):
+        super().__init__(region, timeout_s)
+        self.path, self.hold = path, hold
+
+    def checkpoint(self):
+        raise errors.ReadOnly(f"{self.path!r}: attempt to write a readonly database")
+
+    flush = checkpoint
+
+    def durable(self) -> dict:
+        """As FileStore.durable."""
+        return {**reached(self.region), "syncs": 0}
+
+    def close(self):
+        """Leave. Idempotent. ViewsOut: as Region.close."""
+        self.region.close()
+        if self.hold is not None:
+            self.hold.drop()
+
+
+def open_file(path, *, durability=None, region_dir=None, timeout_s=5.0, create=True, recover=False, max_bytes=None,
+              ring_bytes=DEFAULT_RING, read_only=False, owner=None, mode=places.PRIVATE, group=None, **sizes) -> Store:
     """Open a database file: adopt its live region, or build one from the checkpoint and the log. Symbolic links are followed.
 
-    CannotOpen: the file cannot be opened here. RegionError: it is no Memora database, or of a newer format.
+    mode, group: of all its files and its region, when the lock file is made; what exists keeps what its lock file has. owner: whose lock file
+    and region they must be; his region is never built. durability: "normal" if nothing is said.
+    read_only: nothing is written beside the file. The live region is mapped without the right to write; where there is none, a private
+    one is filled from the files, and stays as it is.
+
+    CannotOpen: the file cannot be opened here. RegionError: it is no Memora database, or of a newer format, or of somebody else.
     RegionElsewhere: its live region may be in another container's tmpfs; recover=True builds anew all the same.
     CorruptionError names the damaged place. A torn tail of the log is cut: it was never acknowledged as synced.
     """
+    if read_only and durability is not None:
+        raise errors.ProgrammingError(f"durability={durability!r} is for who writes, not with read_only=True")
+    durability = durability or "normal"
+    made = places.check_mode(mode), places.group_id(group)
+    owner = None if owner is None else places.user_id(owner)
     if durability not in LEVELS:
         raise ValueError(f"durability must be one of {', '.join(LEVELS)}, not {durability!r}")
     path = os.path.realpath(os.fspath(path))
@@ -110,17 +143,20 @@ def open_file(path, *, durability="normal", region_dir=None, timeout_s=5.0, crea
         raise errors.CannotOpen(f"{unable}: no directory {folder!r}")
     if os.path.isdir(path):
         raise errors.CannotOpen(f"{unable}: it is a directory")
-    if not create and not os.path.exists(path):
+    if (not create or read_only) and not os.path.exists(path):
         raise errors.CannotOpen(f"{unable}: it does not exist")
     try:
+        if read_only:
+            return _open_to_read(path, region_dir, timeout_s, recover, owner, {"max_bytes": max_bytes, "ring_bytes": ring_bytes, **sizes})
         if not os.path.exists(path + "-lock") and os.path.exists(path) and os.path.getsize(path):
             read_head(path)                 # nothing is put beside a file that is not ours
         places.sweep(region_dir)
-        with identities.opening(path) as identity:
-            os.makedirs(path + "-wal", mode=0o700, exist_ok=True)
-            user = user_directory(region_dir, create=True)
+        with identities.opening(path, made) as identity:
+            _check_owner(identity, owner)
+            _make_folder(path + "-wal", identity)
+            user = user_directory(region_dir, create=owner in (None, os.getuid()), owner=owner)
             try:
-                region = _adopt_or_build(path, identity, user, region_dir, recover, max_bytes, ring_bytes, sizes)
+                region = _adopt_or_build(path, identity, user, region_dir, recover, owner, max_bytes, ring_bytes, sizes)
                 try:
                     return FileStore(region, Files(region, path, durability, identity), timeout_s)
                 except BaseException:
@@ -134,29 +170,113 @@ def open_file(path, *, durability="normal", region_dir=None, timeout_s=5.0, crea
         raise errors.CannotOpen(f"{unable}: {e.strerror}{f': {e.filename!r}' if e.filename else ''}") from e
 
 
-def _adopt_or_build(path, identity, user, region_dir, recover, max_bytes, ring_bytes, sizes):
-    name = f"db-{identity.dev:x}-{identity.ino:x}"
-    place = identities.place_of(region_dir)
-    held = identity.others()
-    if identity.known:
-        if identity.boot == boot_id() and not identity.clean and identity.place != place and not recover:
-            raise errors.RegionElsewhere(
-                f"{path!r}: its live region is in another tmpfs or directory than {user!r} (another container?); share that directory, or open "
-                "with recover=True if no process uses it any more")
-        with contextlib.suppress(FileNotFoundError):
-            try:
-                region = Region.attach(name, region_dir, (identity.dev, identity.ino))
-                if region.uuid == identity.uuid and region.incarnation == identity.incarnation:
-                    return region
-                region.close()
-                raise errors.RegionError(f"region {name!r} is of another life of {path!r}")
-            except errors.RegionError:
-                if held and not recover:
+def _make_folder(path, identity):
+    """The folder of the segments, which who may write the files may write."""
+    if os.path.isdir(path):
+        return
+    os.mkdir(path, 0o700)
+    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        places.give(folder, places.passing(identity.mode), identity.gid)
+    finally:
+        os.close(folder)
+
+
+def _check_owner(identity, owner):
+    """RegionError: the lock file does not belong to who was named."""
+    uid = os.fstat(identity.fd).st_uid
+    if owner is not None and uid != owner:
+        raise errors.RegionError(f"{identity.path!r} belongs to user {uid}, not to {owner}")
+
+
+def _live(path, identity, user, region_dir, recover, owner, held, read_only=False):
+    """The live region that the lock file tells of; None: there is none. RegionElsewhere, RegionError: there is one, but not for this process."""
+    name = _name(identity)
+    unclean = identity.boot == boot_id() and not identity.clean
+    if unclean and identity.place != identities.place_of(region_dir) and not recover:
+        raise errors.RegionElsewhere(
+            f"{path!r}: its live region is in another tmpfs or directory than {user!r} (another container?); share that directory, or open "
+            "with recover=True if no process uses it any more")
+    if unclean and identity.owner != (os.getuid() if owner is None else owner) and not recover:
+        raise errors.RegionElsewhere(f"{path!r}: its live region belongs to user {identity.owner}: give owner={identity.owner}, if its mode lets you in")
+    with contextlib.suppress(FileNotFoundError):
+        region = Region.attach(name, region_dir, (identity.dev, identity.ino), owner=owner, read_only=read_only)
+        if region.uuid == identity.uuid and region.incarnation == identity.incarnation:
+            return region
+        region.close()
+        raise errors.RegionError(f"region {name!r} is of another life of {path!r}")
+    if held and not recover:
+        raise errors.RegionElsewhere(f"{path!r} is open in a process whose region this one cannot see ({user!r})")
+    return None
+
+
+def _name(identity) -> str:
+    """What the region of a database is called."""
+    return f"db-{identity.dev:x}-{identity.ino:x}"
+
+
+def _open_to_read(path, region_dir, timeout_s, recover, owner, sizes):
+    """A FileReader. Nothing is created, changed or removed beside the file, nor in the users' directories."""
+    try:
+        with identities.opening(path, read_only=True) as identity:
+            _check_owner(identity, owner)
+            region = None
+            if identity.known:
+                held = identity.others()
+                try:
+                    region = _live(path, identity, user_directory(region_dir, owner=owner), region_dir, recover, owner, held, True)
+                except errors.RegionElsewhere:
                     raise
-                remove(name, region_dir)
-        if held and not recover:
-            raise errors.RegionElsewhere(f"{path!r} is open in a process whose region this one cannot see ({user!r})")
-    else:
+                except errors.RegionError:
+                    if held and not recover:
+                        raise           # else it is left over and of no use: the files say all
+            if region is None:
+                return FileReader(_copy(path, identity.uuid if identity.known else None, sizes), path, None, timeout_s)
+            try:
+                return FileReader(region, path, Hold(identity.path), timeout_s)
+            except BaseException:
+                region.close()
+                raise
+    except FileNotFoundError as e:
+        if e.filename != path + "-lock":
+            raise
+    return FileReader(_copy(path, None, sizes), path, None, timeout_s)      # without a lock file nobody has it open
+
+
+def _copy(path, uuid, sizes):
+    """A private region with what the files say, for reading."""
+    cdef Region region
+    head = read_head(path) if os.path.getsize(path) else None
+    found = recovery.segments(path)
+    region = Region.memory(**sizes)
+    try:
+        if head:
+            checkpoints.load(region, path, head)
+        recovery.replay_all(region, head, head["uuid"] if head else uuid, found)
+        region.m.read_only = 1
+        return region
+    except BaseException:
+        region.close()
+        raise
+
+
+def _adopt_or_build(path, identity, user, region_dir, recover, owner, max_bytes, ring_bytes, sizes):
+    name, place, held = _name(identity), identities.place_of(region_dir), identity.others()
+    mine = owner in (None, os.getuid())
+    if identity.known:
+        try:
+            region = _live(path, identity, user, region_dir, recover, owner, held)
+            if region is not None:
+                return region
+        except errors.RegionElsewhere:
+            raise
+        except errors.RegionError:
+            if held and not recover or not mine:
+                raise
+            remove(name, region_dir)
+    if not mine:
+        raise errors.RegionError(f"{path!r}: user {owner} has no region of it now, and only he makes one; open it read_only, or without owner")
+    if not identity.known:
         if held and not recover:
             raise errors.RegionElsewhere(f"{identity.path!r} was emptied or overwritten while a process has {path!r} open; recover=True builds anew")
         with contextlib.suppress(errors.RegionError):
@@ -175,6 +295,7 @@ def _build(path, name, identity, place, region_dir, max_bytes, ring_bytes, sizes
     identity.incarnation = max([identity.incarnation, head["incarnation"] if head else 0] + [s["incarnation"] for s in found]) + 1
     identity.boot = boot_id()
     identity.place = place
+    identity.owner = os.getuid()
     identity.clean = 0
     identity.write()
     checkpoints.sweep_temporaries(path)
@@ -192,7 +313,7 @@ def _build(path, name, identity, place, region_dir, max_bytes, ring_bytes, sizes
         _in_files(region)
     try:
         region = Region.create(name, region_dir, max_bytes=max_bytes, ring_bytes=ring_bytes, uuid=identity.uuid, incarnation=identity.incarnation,
-                               file_id=(identity.dev, identity.ino), fill=fill, **sizes)
+                               file_id=(identity.dev, identity.ino), fill=fill, mode=identity.mode, group=identity.gid, **sizes)
     except BaseException:
         if was_clean:
             identity.clean = 1
@@ -211,6 +332,32 @@ def _in_files(Region region):
 
 
 # ---------------------------------------------------------------------------------------------- attached
+
+cdef class Hold:
+    """The shared lock of an attached process, on byte 0 of the lock file. A forked child has it, too."""
+
+    def __cinit__(self, str path):
+        name = os.fsencode(path)
+        self.shared = mm_life_hold(name, identities.ATTACHED, 0, 1)
+        if self.shared == NULL:
+            raise errors.CannotOpen(f"cannot hold a lock on {path!r}")
+
+    def drop(self):
+        """Idempotent."""
+        if self.shared != NULL:
+            munmap(self.shared, 4096)
+            self.shared = NULL
+
+    def __dealloc__(self):
+        self.drop()
+
+
+def reached(Region region) -> dict:
+    """Commit numbers of a region with files: newest, written, synced, checkpoint."""
+    region.use()
+    h = region.m.hot
+    return {"newest": h.commit_seq, "written": h.written_seq, "synced": h.durable_seq, "checkpoint": h.checkpoint_seq}
+
 
 cdef int _raise(uint64_t *word, uint64_t to) except -1:
     """A word that only grows."""
@@ -246,10 +393,7 @@ cdef class Files:
         self.incarnation = identity.incarnation
         self.local = threading.RLock()
         self.pointing = threading.Lock()
-        name = os.fsencode(identity.path)
-        self.shared = mm_life_hold(name, identities.ATTACHED, 0, 1)
-        if self.shared == NULL:
-            raise errors.OperationalError(f"cannot hold a lock on {identity.path!r}")
+        self.hold = Hold(identity.path)
         region.m.durable = LEVELS.index(durability)
         region.flush = self._make_room
         if durability == "full":
@@ -257,10 +401,6 @@ cdef class Files:
         if durability != "off":
             self._start()
         _open.add(self)
-
-    def __dealloc__(self):
-        if self.shared != NULL:
-            munmap(self.shared, 4096)
 
     def _start(self):
         self.thread = threading.Thread(target=self._flusher, name="memora-flusher", daemon=True)
@@ -387,6 +527,7 @@ cdef class Files:
             fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
                 if os.fstat(fd).st_size < recovery.SEGMENT_HEAD:
+                    places.share_alike(fd, self.path)
                     os.pwrite(fd, recovery.segment_head(self.uuid, self.incarnation, start), 0)
                     os.fdatasync(fd)
                     sync_directory(self.wal)
@@ -465,6 +606,7 @@ cdef class Files:
         for name, ops in large:
             bigfd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
+                places.share_alike(bigfd, self.path)
                 write_all(bigfd, ops)
                 os.fdatasync(bigfd)
             finally:
@@ -646,9 +788,7 @@ cdef class Files:
 
     def reached(self) -> dict:
         """Commit numbers: newest, written, synced, checkpoint; and how often this process synced the log."""
-        self.region.use()
-        h = self.region.m.hot
-        return {"newest": h.commit_seq, "written": h.written_seq, "synced": h.durable_seq, "checkpoint": h.checkpoint_seq, "syncs": self.syncs}
+        return {**reached(self.region), "syncs": self.syncs}
 
     # ---- leaving
 
@@ -662,7 +802,7 @@ cdef class Files:
         if self.region.closed:
             return
         try:
-            with identities.opening(self.path, create=False) as identity:
+            with identities.opening(self.path, made=None) as identity:
                 self._let_go()
                 if not (identity.known and identity.uuid == self.uuid and identity.incarnation == self.incarnation):
                     self._abandon()
@@ -687,9 +827,7 @@ cdef class Files:
                 self.region.close()
 
     def _let_go(self):
-        if self.shared != NULL:
-            munmap(self.shared, 4096)
-            self.shared = NULL
+        self.hold.drop()
 
     def _abandon(self):
         """The files are not ours any more: nobody will find this region again. Who is last takes it away."""

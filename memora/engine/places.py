@@ -30,13 +30,19 @@ KINDS = ("shm", "sysv")
 PRIVATE = 0o600
 YOUNG_S = 10            # leftovers of creators are younger for so long, where one is at work
 PATIENCE_S = 1.0        # a sweeper that was stopped keeps creators no longer than this
-SETLK, SETLKW = 37, 38  # F_OFD_SETLK, F_OFD_SETLKW
+GETLK, SETLK, SETLKW = 36, 37, 38       # F_OFD_GETLK, F_OFD_SETLK, F_OFD_SETLKW
 
 
 def lock_byte(fd, kind, byte, wait):
     """An open-file-description lock on one byte."""
     # struct flock: l_type, l_whence, l_start, l_len, l_pid
     fcntl.fcntl(fd, SETLKW if wait else SETLK, struct.pack("hhqqi4x", kind, os.SEEK_SET, byte, 1, 0))
+
+
+def is_locked(fd, byte) -> bool:
+    """Does anybody else hold a lock on the byte? A descriptor that may only be read will do."""
+    asked = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, byte, 1, 0)
+    return struct.unpack_from("h", fcntl.fcntl(fd, GETLK, asked))[0] != fcntl.F_UNLCK
 
 
 # ---------------------------------------------------------------------------------------------- names
@@ -81,6 +87,38 @@ def check_mode(mode: int) -> int:
     if not isinstance(mode, int) or mode & ~0o666 or mode & 0o600 != 0o600 or mode & 0o060 == 0o020 or mode & 0o006 == 0o002:
         raise errors.ProgrammingError(f"mode={mode:#o}: a region needs 0o600 for its owner, and may have 4 or 6 for its group and for others")
     return mode
+
+
+def passing(mode: int) -> int:
+    """The mode of a directory whose files have this mode: who may read them may pass, and who may write them may make more."""
+    return mode | (0o100 if mode & 0o400 else 0) | (0o010 if mode & 0o040 else 0) | (0o001 if mode & 0o004 else 0)
+
+
+def give(fd, mode: int, gid):
+    """Give an open file or directory its mode and group, whatever the umask says."""
+    st = os.fstat(fd)
+    if gid is not None and st.st_gid != gid:
+        os.fchown(fd, -1, gid)
+    if stat.S_IMODE(st.st_mode) & 0o777 != mode:
+        os.fchmod(fd, mode)
+
+
+def access_of(fd) -> tuple:
+    """(mode, group) that an open lock file gives to all files of its database, and to its region. Group None: it has no more rights than others."""
+    st = os.fstat(fd)
+    mode = st.st_mode & 0o666 | 0o600
+    mode &= ~(0o020 if not mode & 0o040 else 0) & ~(0o002 if not mode & 0o004 else 0)
+    return mode, st.st_gid if mode & 0o070 != (mode & 0o007) << 3 else None
+
+
+def share_alike(fd, path):
+    """Give a new file of the database at `path` the mode and group of its lock file."""
+    with contextlib.suppress(FileNotFoundError):        # gone: what follows finds that the files were replaced
+        like = os.open(path + "-lock", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            give(fd, *access_of(like))
+        finally:
+            os.close(like)
 
 
 # ---------------------------------------------------------------------------------------------- directories

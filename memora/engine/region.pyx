@@ -118,9 +118,8 @@ cdef class Region:
             try:
                 if fill is not None:
                     fill(r)
-                if mode != places.PRIVATE or gid is not None:
-                    backing.share(mode, gid)
-                    slots_file.share(mode, gid)
+                backing.share(mode, gid)
+                slots_file.share(mode, gid)
                 r._moved(keep())
                 return r
             except BaseException:
