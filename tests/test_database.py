@@ -92,7 +92,7 @@ def test_refusals_at_open(tmp_path):
     with pytest.raises(errors.NotSupportedError, match="read_only="):
         memora.open(":memory:", read_only=True)
     with pytest.raises(errors.NotSupportedError, match="mode="):
-        memora.open(tmp_path / "app.db", mode=0o660)
+        memora.open(":memory:", mode=0o660)
     for mode in (0o400, 0o700, 0o622, 0o602):
         with pytest.raises(errors.ProgrammingError, match="mode="):
             memora.open("shm:test-never", mode=mode)
