@@ -214,3 +214,49 @@ def test_numbers_that_lead_out_of_the_region(stores, spawn, tmp_path):
     child = spawn(follow)
     told = child.out.read()
     assert child.wait() == 0, f"ended with status {child.status} with {told[-12:-8][::-1].hex()} set to {told[-4:].hex()}"
+
+
+@pytest.mark.parametrize("word, at, count", [("limbo_count", 928, 1 << 60), ("pinned_count", 952, 1 << 55), ("xlimbo_count", 1032, 1 << 50)])
+def test_a_count_of_a_list_that_is_kept_under_a_snapshot_is_not_believed(stores, spawn, word, at, count):
+    """What a snapshot still needs goes to its list's end again: the commit that collects never ended."""
+    store = stores(max_bytes=8 << 20, ring_bytes=64 << 10)
+    txn = store.begin()
+    tree = txn.create_tree()
+    txn.commit()
+
+    def write(store, n):
+        txn = store.begin()
+        for i in range(100):
+            txn.put(tree, b"%03d" % i, b"%d" % n * (40000 if i == 0 else 50))
+        txn.commit()
+    write(store, 1)
+    region = Path(store.region.directory, "region")
+    whole = region.read_bytes()
+
+    def commit(out):
+        mine = stores.again(store)
+        snapshot = mine.begin(read_only=True)
+        for n in range(2, 40):
+            write(mine, n)
+        with open(region, "r+b") as f:
+            f.seek(4096 + at)
+            f.write(count.to_bytes(8, "little"))
+        with pytest.raises(errors.CorruptionError, match="more (retired|pinned) (frames|extents) than"):
+            for n in range(40, 400):
+                write(mine, n)
+        snapshot.rollback()
+    try:
+        ended_in_time(spawn(commit))
+    finally:
+        with open(region, "r+b") as f:
+            f.write(whole)
+
+
+def ended_in_time(child):
+    deadline = time.monotonic() + PATIENCE_S
+    while child.state() != "Z":
+        if time.monotonic() > deadline:
+            child.kill(signal.SIGABRT)
+            pytest.fail("it hangs")
+        time.sleep(0.005)
+    assert child.wait() == 0

@@ -198,7 +198,7 @@ cdef int seal_some(mm_map *m, int always) noexcept nogil:
 
 cdef int collect_logged(mm_map *m, int forced) noexcept nogil:
     """The part of xlog that the log has left behind. Snapshots and pins have been scanned unless nothing is to do."""
-    cdef uint64_t n = ~<uint64_t>0 if forced else 64
+    cdef uint64_t n = <uint64_t>m.cap_units * MM_PER_UNIT if forced else 64     # more there cannot be: then the list is a ring
     cdef uint32_t g = <uint32_t>m.hot.xlog_head
     cdef mm_extent *x
     cdef int st
@@ -239,9 +239,13 @@ cdef int collect_extents(mm_map *m, int forced) noexcept nogil:
     cdef int st
     m.viewed_granules = 0
     st = collect_logged(m, forced)
-    n = m.hot.xlimbo_count
+    n = mm_ld64(&m.hot.xlimbo_count)
     if st or n == 0 or (not forced and n < XLIMBO_START):
         return st
+    if n > <uint64_t>m.cap_units * MM_PER_UNIT:
+        m.corrupt_page = 0
+        m.corrupt_what = b"more retired extents than granules"
+        return MM_CORRUPT
     if not forced:
         n -= XLIMBO_KEEP
         if n > 64:

@@ -426,14 +426,16 @@ cdef int collect(mm_map *m, int forced) noexcept nogil:
     cdef uint64_t n, oldest
     cdef mm_frame *p
     cdef int st
+    n = mm_ld64(&m.hot.limbo_count)         # once: what is asked is what is counted down
     if not forced:
         forced = reserve_low(m)
-        if m.hot.limbo_count < LIMBO_START and not forced:
+        if n < LIMBO_START and not forced:
             return MM_OK
+    if n > m.cap_units:
+        return corrupt(m, 0, b"more retired frames than units")
     scan_snapshots(m)
     begin(m)
     mm_fail(m, MM_FP_COLLECTING)
-    n = m.hot.limbo_count
     if not forced:
         n -= LIMBO_KEEP
     while n:
@@ -458,6 +460,8 @@ cdef int collect(mm_map *m, int forced) noexcept nogil:
         n = get64(m, &m.hot.pinned_count)
     if forced:
         n = get64(m, &m.hot.pinned_count)
+    if n > m.cap_units:                     # who is still needed comes to the list's end, so a count alone would end this
+        return corrupt(m, 0, b"more pinned frames than units")
     st = look_again(m, n, n if forced or n < PINNED_LOOK else PINNED_LOOK)
     return st if st else seal_batch(m, 1)
 
