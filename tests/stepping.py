@@ -300,14 +300,13 @@ class Interrupted:
         done = self.library.step_into(self.child.pid, ctypes.c_uint64(lo), ctypes.c_uint64(hi), ctypes.c_long(k), ctypes.byref(self.status))
         assert done == 0, f"{module} was not entered: {done}, status {self.status.value}"
 
-    def inside(self, *groups, most=200_000):
-        """Steps once through a read; for each group of modules the numbers of the instructions that lie in them, and how many there were in all."""
+    def inside(self, modules, most=200_000):
+        """Steps once through a read; the numbers of the instructions that lie in these modules, and how many there were in all."""
+        ranges = self.ranges(modules)
         places = (ctypes.c_uint64 * most)()
         total = self.library.step_places(self.child.pid, places, ctypes.c_long(most), ctypes.byref(self.status))
         assert total > 0, f"the traced child ended with status {self.status.value}"
-        found = [(n + 1, place) for n, place in enumerate(places[:min(total, most)])]
-        ranges = [self.ranges(modules) for modules in groups]
-        return *([n for n, place in found if any(lo <= place < hi for lo, hi in ends)] for ends in ranges), total
+        return [n + 1 for n in range(min(total, most)) if any(lo <= places[n] < hi for lo, hi in ranges)], total
 
     @property
     def over(self):
