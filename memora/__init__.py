@@ -11,6 +11,7 @@
 """
 import importlib
 
+from memora import forks  # noqa: F401  (registers what happens at fork)
 from memora._version import __version__
 from memora.errors import (CannotOpen, CorruptionError, DataError, DatabaseError, DurabilityError, Error, FileReplaced, IntegrityError,
                            InterfaceError, InternalError, Interrupted, Lagged, LockTimeout, NotAuthorized, NotSupportedError, NotText,

@@ -18,12 +18,11 @@ statements that made them.
 """
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
-from memora import errors
+from memora import errors, forks
 from memora.durations import seconds
 from memora.engine import catalog, feed
 from memora.engine.codec import decode_key, decode_value
@@ -64,7 +63,7 @@ class Changes:
     def __init__(self, store, names: str | Iterable[str] | None = None, since: int | None = None, pickle: bool = False):
         self._store = store
         self._pickle = pickle
-        self._lock = threading.Lock()
+        self._lock = forks.Lock()
         names = [names] if isinstance(names, str) else None if names is None else list(names)
         self._wanted = None if names is None else {catalog.fold(name) for name in names}
         self._closed = False

@@ -7,10 +7,9 @@ URIS    file:PATH?mode=ro|rw|rwc|memory&cache=shared|private. ro: nothing is mad
 from __future__ import annotations
 
 import os
-import threading
 from urllib.parse import parse_qs, unquote_to_bytes
 
-from memora import database as databases
+from memora import database as databases, forks
 from memora.errors import NotSupportedError, OperationalError
 
 MODES = ("ro", "rw", "rwc", "memory")
@@ -19,7 +18,7 @@ MODES = ("ro", "rw", "rwc", "memory")
 class Shared:
     """A database in memory that connections of this process share by name."""
 
-    _lock = threading.Lock()
+    _lock = forks.Lock()
     _open = {}                          # name -> Shared
 
     def __init__(self, name, timeout):

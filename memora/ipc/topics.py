@@ -7,11 +7,10 @@ for a subscriber, and one that was too slow is told what it missed (`Lagged`), t
 """
 from __future__ import annotations
 
-import threading
 import time
 from typing import Any, NamedTuple
 
-from memora import errors
+from memora import errors, forks
 from memora.durations import seconds
 from memora.engine.codec import decode_value, encode_value
 
@@ -96,7 +95,7 @@ class Subscription:
     def __init__(self, name: str, reader):
         self.name = name
         self._reader = reader
-        self._lock = threading.Lock()       # a reader is one position: threads take turns
+        self._lock = forks.Lock()       # a reader is one position: threads take turns
 
     @property
     def position(self) -> int:

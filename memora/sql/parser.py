@@ -5,14 +5,13 @@ state after it, so a script is read one statement at a time. The depth of a tree
 """
 from __future__ import annotations
 
-import threading
-
+from .. import forks
 from ..errors import ProgrammingError, SQLSyntaxError
 from . import actions, parsing
 from .lexer import Lexer, point_at
 from .tables import load
 
-_lock = threading.Lock()
+_lock = forks.Lock()
 _tables = None
 
 
