@@ -474,7 +474,7 @@ def test_two_cursors(con):
 
 def test_not_supported_says_so(played):
     con, _ = played
-    for use in (lambda: con.load_extension("x"), lambda: con.enable_load_extension(True), lambda: con.setconfig(1002, True)):
+    for use in (lambda: con.load_extension("x"), lambda: con.enable_load_extension(True), lambda: con.setconfig(1003, False)):
         with pytest.raises(errors.NotSupportedError):
             use()
     with pytest.raises(errors.NotSupportedError, match="vfs="):

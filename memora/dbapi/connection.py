@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import warnings
 
 from memora.codes import SETTINGS
 from memora.database import Database
@@ -135,9 +136,19 @@ class Connection(ConnectionBase):
     def _begin_for(self, word):
         if (self._autocommit == LEGACY_TRANSACTION_CONTROL and self._isolation_level is not None and word in CHANGES
                 and not self._session.in_transaction):
-            level = self._isolation_level
-            self._trace(f"BEGIN {level}")
-            self._session.begin(level or "DEFERRED")
+            self._begin(f"BEGIN {self._isolation_level}", self._isolation_level or "DEFERRED")
+
+    def _begin(self, shown="BEGIN", mode="DEFERRED"):
+        self._trace(shown)
+        self._session.begin(mode)
+
+    def _commit(self):
+        self._trace("COMMIT")
+        self._session.commit()
+
+    def _rollback(self):
+        self._trace("ROLLBACK")
+        self._session.rollback()
 
     def _trace(self, sql, values=None):
         """Tells the trace callback of a statement, with its values in place. What the callback raises ends nothing."""
@@ -190,8 +201,7 @@ class Connection(ConnectionBase):
         self._check()
         level = _checked_level(level)
         if level is None and self._session.in_transaction:
-            self._trace("COMMIT")
-            self._session.commit()
+            self._commit()
         self._isolation_level = level
 
     @property
@@ -205,9 +215,9 @@ class Connection(ConnectionBase):
         self._check()
         value = _checked_autocommit(value)
         if value is True and self._session.in_transaction:
-            self._session.commit()
+            self._commit()
         elif value is False and not self._session.in_transaction:
-            self._session.begin()
+            self._begin()
         self._autocommit = value
 
     @property
@@ -252,10 +262,9 @@ class Connection(ConnectionBase):
         if self._autocommit is True:
             return
         if self._session.in_transaction:
-            self._trace("COMMIT")
-            self._session.commit()
+            self._commit()
         if self._autocommit is False:
-            self._session.begin()
+            self._begin()
 
     def rollback(self):
         """Undo the open transaction, if there is one."""
@@ -263,16 +272,17 @@ class Connection(ConnectionBase):
         if self._autocommit is True:
             return
         if self._session.in_transaction:
-            self._trace("ROLLBACK")
-            self._session.rollback()
+            self._rollback()
         if self._autocommit is False:
-            self._session.begin()
+            self._begin()
 
     def close(self):
         """End the connection; an open transaction is rolled back. Closing twice is fine."""
         if self._session is None and self._database is not None:
             return
         self._check()
+        if self._autocommit is False and self._session.in_transaction:
+            self._rollback()
         self._end()
 
     def _end(self):
@@ -287,6 +297,8 @@ class Connection(ConnectionBase):
 
     def __del__(self):
         if self._session is not None and not sys.is_finalizing():
+            if sys.version_info >= (3, 13):             # since then sqlite3 warns
+                warnings.warn(f"unclosed database in {self!r}", ResourceWarning, source=self)
             self._end()
 
     def __enter__(self):
@@ -376,13 +388,16 @@ class Connection(ConnectionBase):
     def getconfig(self, op, /):
         """A setting: SQLITE_DBCONFIG_..., where Memora has it."""
         self._check()
-        return _SETTINGS[_setting(op)]
+        name = _setting(op)
+        return self._session.foreign_keys if name == _FOREIGN_KEYS else _SETTINGS[name]
 
     def setconfig(self, op, enable=True, /):
-        """Sets a setting to what it is; NotSupportedError: it cannot be changed."""
+        """Sets SQLITE_DBCONFIG_ENABLE_FKEY, or another setting to what it is; NotSupportedError: it cannot be changed."""
         self._check()
         name = _setting(op)
-        if bool(enable) != _SETTINGS[name]:
+        if name == _FOREIGN_KEYS:
+            self._session.set_foreign_keys(bool(enable))
+        elif bool(enable) != _SETTINGS[name]:
             raise NotSupportedError(f"{name} is {'on' if _SETTINGS[name] else 'off'} and cannot be changed")
 
     def set_authorizer(self, authorizer_callback):
@@ -477,8 +492,9 @@ class Statement:
         return statement
 
 
-#: Settings of sqlite3_db_config that say something here, as they are.
-_SETTINGS = {"SQLITE_DBCONFIG_ENABLE_TRIGGER": True, "SQLITE_DBCONFIG_ENABLE_VIEW": True, "SQLITE_DBCONFIG_DQS_DML": True,
+#: Settings of sqlite3_db_config that say something here, as they are; foreign keys alone can be turned on and off.
+_FOREIGN_KEYS = "SQLITE_DBCONFIG_ENABLE_FKEY"
+_SETTINGS = {_FOREIGN_KEYS: False, "SQLITE_DBCONFIG_ENABLE_TRIGGER": True, "SQLITE_DBCONFIG_ENABLE_VIEW": True, "SQLITE_DBCONFIG_DQS_DML": True,
              "SQLITE_DBCONFIG_DQS_DDL": True, "SQLITE_DBCONFIG_ENABLE_LOAD_EXTENSION": False, "SQLITE_DBCONFIG_WRITABLE_SCHEMA": False,
              "SQLITE_DBCONFIG_DEFENSIVE": True, "SQLITE_DBCONFIG_LEGACY_ALTER_TABLE": False, "SQLITE_DBCONFIG_TRUSTED_SCHEMA": True}
 
