@@ -34,7 +34,7 @@ FILE_OPTIONS = ("durability", "recover")
 def open(name: str | os.PathLike, *, timeout: float | str = 5.0, max_bytes: int | str | None = None, ring_bytes: int | str | None = None,  # noqa: A001
          region_dir: str | os.PathLike | None = None, create: bool = True, read_only: bool = False, owner: str | int | None = None,
          mode: int | None = None, group: str | int | None = None, snapshot_bytes: int | str | None = None, snapshot_age: float | str | None = None,
-         statement_timeout: float | str | None = None, **file_options) -> Database:
+         statement_timeout: float | str | None = None, foreign_keys: bool = False, **file_options) -> Database:
     """Open a database, creating it if there is none.
 
     name: ":memory:" (this process and its forks), "shm:NAME" (shared memory under a name, until memora.remove), "sysv:NAME" (the same in a
@@ -47,7 +47,8 @@ def open(name: str | os.PathLike, *, timeout: float | str = 5.0, max_bytes: int 
     snapshot_bytes, how much of what is no longer current may be kept for open snapshots before the oldest is revoked (SnapshotTooOld; a
     quarter of the cap); snapshot_age, how long a snapshot may stand while others commit ("10m"; for ever).
     owner: whose region to open, by name or number; it is never created. read_only=True maps the region without the right to write: what
-    would write raises OperationalError.
+    would write raises OperationalError. foreign_keys=True: SQL through this handle, in its transactions and (unless they say otherwise by
+    PRAGMA foreign_keys) its connections, enforces foreign keys.
 
     For files, mode and group count when the lock file is made, and are those of all files; owner is the lock file's, too; read_only=True writes
     nothing beside the file, and reads a private copy, as of now, where no process has it open. Also: durability ("off", "normal", "full") and recover=True, to go on from the files when the live region of a container is
@@ -74,10 +75,11 @@ def open(name: str | os.PathLike, *, timeout: float | str = 5.0, max_bytes: int 
         if not name:
             raise errors.ProgrammingError("a database needs a name: ':memory:', 'shm:NAME', 'sysv:NAME' or the path of a file")
         from memora.engine.files import open_file
-        return Database(open_file(name, timeout_s=timeout_s, region_dir=region_dir, create=create, **sizes, **given, **access), name, limit_s)
+        return Database(open_file(name, timeout_s=timeout_s, region_dir=region_dir, create=create, **sizes, **given, **access), name,
+                        limit_s, foreign_keys)
     if given:
         raise errors.ProgrammingError(f"{next(iter(given))}= is for databases with a file; {name!r} has none")
-    return Database(Store.open(name, region_dir=region_dir, timeout_s=timeout_s, create=create, **sizes, **access), name, limit_s)
+    return Database(Store.open(name, region_dir=region_dir, timeout_s=timeout_s, create=create, **sizes, **access), name, limit_s, foreign_keys)
 
 
 def remove(name: str | os.PathLike, *, region_dir: str | os.PathLike | None = None):
@@ -109,9 +111,9 @@ def connect(database: str | os.PathLike | Database, *args, **kwargs):
 class Database:
     """An open database. From memora.open(); `with` closes it at the end."""
 
-    def __init__(self, store: Store, name: str, statement_timeout: float | None = None):
+    def __init__(self, store: Store, name: str, statement_timeout: float | None = None, foreign_keys: bool = False):
         self.name = name
-        self._statement_timeout = statement_timeout
+        self._statement_timeout, self._foreign_keys = statement_timeout, foreign_keys
         self._store = store
         self._local = threading.local()     # one SQL session a thread
         self._known = (-1, {})              # rows of the catalog at one version of it: (kind, name) -> row
@@ -128,6 +130,7 @@ class Database:
         session = getattr(self._local, "session", None)
         if session is None:
             session = self._local.session = self.session()
+            session.one_of_many = True
         result = session.execute(sql, params)
         if session.in_transaction:
             session.rollback()
@@ -138,10 +141,11 @@ class Database:
         """A SQL session of its own: the layer under connections and the shell."""
         self._check()
         from memora.sql.session import Session
-        return self._limited(Session(self._store, virtual=self._virtual()))
+        return self._set_up(Session(self._store, virtual=self._virtual()))
 
-    def _limited(self, session):
+    def _set_up(self, session):
         session.control.timeout_s = self._statement_timeout
+        session.foreign_keys = self._foreign_keys
         return session
 
     def _transaction_session(self, txn):
@@ -150,7 +154,7 @@ class Database:
             session = self._idle.pop()
         except IndexError:
             from memora.sessions import TransactionSession
-            return self._limited(TransactionSession(self._store, virtual=self._virtual(), transaction=txn))
+            return self._set_up(TransactionSession(self._store, virtual=self._virtual(), transaction=txn))
         session.join(txn)
         return session
 

@@ -134,6 +134,7 @@ class Tx:
         """`with tx.savepoint():` undoes what the block wrote if it raises; the transaction goes on."""
         self._check()
         mark = self._txn.savepoint()
+        deferred = 0 if self._session is None else self._session.watch.deferred
         try:
             yield self
         except BaseException:
@@ -142,6 +143,7 @@ class Tx:
                 self._txn.release(mark)
                 if self._session is not None:
                     self._session.refresh()
+                    self._session.watch.deferred = deferred
             raise
         if not self._txn.closed:
             self._txn.release(mark)

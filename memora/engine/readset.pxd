@@ -15,6 +15,7 @@ ctypedef struct Seen:
 ctypedef struct ReadSet:
     Seen *seen
     uint32_t n, cap
+    uint32_t apart          # entries from here on are not those before, even where they are the same
     uint8_t *keys
     uint32_t n_keys, cap_keys
 
@@ -49,6 +50,7 @@ cdef enum:
     SEEN_HELD = 16          # must hold under snapshot isolation, too
 
 cdef ReadMark read_mark(const ReadSet *r) noexcept nogil
+cdef ReadMark read_apart(ReadSet *r) noexcept nogil
 cdef void read_hold(ReadSet *r, ReadMark mark) noexcept nogil
 cdef void read_back(ReadSet *r, ReadMark mark) noexcept nogil
 cdef void read_free(ReadSet *r) noexcept nogil

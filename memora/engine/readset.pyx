@@ -50,10 +50,16 @@ cdef void read_back(ReadSet *r, ReadMark mark) noexcept nogil:
     r.n_keys = mark.n_keys
 
 
+cdef ReadMark read_apart(ReadSet *r) noexcept nogil:
+    """A mark for read_hold: what was read before it is entered once more where it is read again."""
+    r.apart = r.n
+    return read_mark(r)
+
+
 cdef void read_hold(ReadSet *r, ReadMark mark) noexcept nogil:
     """What was read since the mark must hold at the commit, whatever the isolation."""
     cdef uint32_t i
-    for i in range(mark.n - 1 if mark.n else 0, r.n):       # the last one before may have been read once more, and is not entered twice
+    for i in range(mark.n, r.n):
         r.seen[i].flags |= SEEN_HELD
 
 
@@ -108,7 +114,7 @@ cdef int keep_key(ReadSet *r, Seen *x, const uint8_t *k, size_t kn, uint32_t *at
 cdef int read_entry(ReadSet *r, uint32_t ref, uint32_t pgno, uint32_t slot) noexcept nogil:
     """The entry in a slot was read. MM_OK or MM_NOMEM, as all of these."""
     cdef Seen *x
-    if r.n:
+    if r.n > r.apart:
         x = &r.seen[r.n - 1]
         if x.kind == SEEN_ENTRY and x.pgno == pgno and x.low == <int32_t>slot and x.ref == ref:
             return MM_OK

@@ -12,7 +12,7 @@ READS       What a probe reads is held (readset.pyx): the commit looks at it aga
     nor a child that comes at the same time can leave an orphan.
 SOURCE      The order of what happens around a row, and the counters, are those of SQLite (fkey.c, trigger.c and insert.c tell them).
 """
-from memora.engine.readset cimport ReadMark, read_hold, read_mark
+from memora.engine.readset cimport ReadMark, read_apart, read_hold
 from memora.sql.record cimport EitherRow, Source
 from memora.sql.types cimport AFF_INTEGER, T_NULL, Value, compare, compare_affinity, to_python
 
@@ -206,7 +206,7 @@ cdef class Probe:
         self.context.start(watch.transaction, ())
         try:
             transaction = self.holder.transaction
-            before = read_mark(&transaction.reads)
+            before = read_apart(&transaction.reads)
             self.op.open()
             while self.op.next():
                 n += 1
@@ -308,8 +308,8 @@ cdef class ParentKey:
 
 cdef class Effects:
     """What one kind of change of a table sets off. before, after: of RowProgram; children: of ChildKey, parents: of ParentKey;
-    columns: those that an UPDATE sets; taken_out: an UPDATE takes the row out before the new one is looked at, since the table refers
-    to itself or an action may come back to it."""
+    columns: those that an UPDATE sets; taken_out: an UPDATE takes the row out before the new one is looked at, since it names
+    another row of the table or an action may come back to it."""
 
     def __cinit__(self, Watch watch, list before, list after, list children, list parents, set columns, bint taken_out):
         self.watch, self.before, self.after, self.children, self.parents = watch, before, after, children, parents

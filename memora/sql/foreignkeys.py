@@ -164,14 +164,14 @@ def effects(environment, table, event, columns):
             found = child_key(inside, schema, key)
             if found is not None:
                 own.append(found)
-                taken_out = taken_out or key.to_itself
+                taken_out = taken_out or key.to_itself and event == "UPDATE" and bool(columns.intersection(key.columns))
     for key in naming(schema, table.name):
         numbers = resolved(inside, key, table)
         if numbers is None or event == "UPDATE" and not columns.intersection(numbers):
             continue
         found, acts = parent_key(inside, key, table, numbers, event)
         named.append(found)
-        taken_out = taken_out or acts or key.to_itself
+        taken_out = taken_out or acts
     return own, named, taken_out
 
 

@@ -398,8 +398,14 @@ cdef class Running:
             if type(params) is not tuple or len(<tuple>params) != statement.count:
                 params = self._values(statement, params)
             tick(program.context)
-            count += program.run(transaction, params)
-            self.set_off(program)
+            try:
+                count += program.run(transaction, params)
+            except BaseException:
+                self.changes = 0
+                self.total_changes += count
+                raise
+            finally:
+                self.set_off(program)
         return self.written(statement, program, count, None)
 
     cdef int set_off(self, WriteProgram program) except -1:

@@ -41,6 +41,7 @@ class Session(Running):
         self.limits = Limits()
         self.authorizer = None
         self.foreign_keys = False       # PRAGMA foreign_keys
+        self.one_of_many = False        # its user does not know it from others: it has no settings of its own
         self._row_programs = (None, {})  # (the schema that they were compiled for, programs and probes by key)
         self.read_only = False          # query_only cannot be set back
 
@@ -94,6 +95,8 @@ class Session(Running):
     def set_foreign_keys(self, on):
         """PRAGMA foreign_keys; within a transaction nothing changes, as in SQLite."""
         if self._transaction is None and on != self.foreign_keys:
+            if self.one_of_many:
+                raise NotSupportedError("PRAGMA foreign_keys: a Database has several sessions; say memora.open(..., foreign_keys=True)")
             self.foreign_keys = on
             self.compile_anew()
 
