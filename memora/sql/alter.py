@@ -11,12 +11,12 @@ from ..errors import Error, NotSupportedError, OperationalError
 from . import ast, bound, dml, sequence
 from .binder import Scope
 from .catalog import View, fold, index_of, names_in, nodes_in, table_of
+from .changes import tree_items
 from .ddl import always_quoted, check_expression, check_name, quoted
 from .lexer import unquote
 from .parser import parse, scanned, tables
 from .queries import QueryBinder
 from .record import decode, encode
-from .writer import tree_items
 
 
 class Text:

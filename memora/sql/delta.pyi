@@ -1,8 +1,9 @@
 from typing import Any
 
 from memora.engine.transaction import Transaction
+from memora.sql.changes import Update
 from memora.sql.runtime import Work
-from memora.sql.writer import TableWriter, Update
+from memora.sql.writer import TableWriter
 
 TERMS: int
 

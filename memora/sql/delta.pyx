@@ -19,11 +19,12 @@ from memora.engine.delta cimport DELTA_RECORD, delta_register
 from memora.engine.layout cimport MM_CONFLICT, MM_NOMEM, MM_OK
 from memora.engine.readset cimport ReadMark, read_back, read_mark
 from memora.engine.transaction cimport Transaction
+from memora.sql.changes cimport Update
 from memora.sql.record cimport key_put, kind_of, rowid_key
 from memora.sql.runtime cimport Expr, Work
 from memora.sql.types cimport (
     AFF_BLOB, AFF_NUMERIC, AFF_REAL, T_INT, T_NULL, T_REAL, T_TEXT, Value, append, real_to_integer, set_int)
-from memora.sql.writer cimport TableWriter, Update
+from memora.sql.writer cimport TableWriter
 
 cdef enum:
     MOST = 16           # columns of one statement

@@ -6,6 +6,7 @@ from . import ast, bound, plan, sequence, triggers
 from .binder import Scope
 from .bound import JoinNode, Leaf, Rel
 from .catalog import SCHEMA_NAMES, Table, View, fold
+from .changes import Delete, IndexBuild, Insert, Instead, Update, Upsert
 from .compile import Compiler
 from .delta import TERMS, Count
 from .indexforms import bare
@@ -15,7 +16,7 @@ from .queries import QueryBinder
 from .record import SlotSource
 from .runtime import Context
 from .types import TEXT
-from .writer import Delete, IndexBuild, IndexWriter, Insert, Instead, TableWriter, Update, Upsert
+from .writer import IndexWriter, TableWriter
 
 
 def target(environment, name, event=None, columns=()):

@@ -5,9 +5,9 @@ from memora.engine.rowids import newest, next_rowid
 
 from ..errors import OperationalError
 from .catalog import fold
+from .changes import tree_items
 from .delta import raise_column, unread_items
 from .record import decode, encode
-from .writer import tree_items
 
 NAME = "sqlite_sequence"
 LARGEST = (1 << 63) - 1

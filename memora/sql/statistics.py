@@ -12,9 +12,9 @@ from memora.engine.rowids import next_rowid
 from ..errors import OperationalError
 from .analyze import count_entries, distinct_prefixes
 from .catalog import SCHEMA_NAMES, Table, fold
+from .changes import tree_items
 from .delta import unread_items
 from .record import decode, encode
-from .writer import tree_items
 
 NAME = "sqlite_stat1"
 SQL = "CREATE TABLE sqlite_stat1(tbl,idx,stat)"

@@ -4,8 +4,17 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t
 from memora.engine.codec cimport Buf
 from memora.sql.effects cimport Effects, Watch
 from memora.sql.record cimport EitherRow, RecordSource, SlotSource, Source
-from memora.sql.runtime cimport Arena, Context, Expr, Op, Work
+from memora.sql.runtime cimport Context, Expr
 from memora.sql.types cimport Value
+
+
+cdef enum:
+    ABORT = 1
+    FAIL = 2
+    IGNORE = 3
+    REPLACE = 4
+    ROLLBACK = 5
+    UPSERT = 6
 
 
 cdef class NewRow(SlotSource):
@@ -47,6 +56,7 @@ cdef class TableWriter:
     cdef readonly EitherRow row
     cdef IndexWriter primary
     cdef int rowid_conflict
+    cdef int otherwise                 # with an UPSERT: the action for what it does not stand for
     cdef bint chosen                   # new.rowid was given by next_rowid
     cdef str table
     cdef Buf record, locator, old_locator
@@ -82,21 +92,3 @@ cdef class TableWriter:
     cdef int put_entry(self, IndexWriter ix) except -1
     cdef int write_row(self, bint fresh) except -1
     cdef object unique_error(self, IndexWriter ix)
-
-
-cdef class Change(Work):
-    cdef Op op
-    cdef list keys, stored
-    cdef TableWriter writer
-    cdef Buf locators
-    cdef size_t *ends
-    cdef Value **rows
-    cdef size_t found, room
-    cdef Arena arena
-    cdef object seen
-    cdef int collect(self) except -1
-
-
-cdef class Update(Change):
-    cdef list columns, exprs, returning
-    cdef int action
