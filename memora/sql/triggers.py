@@ -33,7 +33,7 @@ def set_off(environment, table, event, columns=()):
 def effects(environment, table, event, columns=None, conflict=None, fires=True):
     """The Effects of a change of a table, or None. columns: numbers of those that an UPDATE sets, of a view their names; conflict: the
     statement's OR clause; fires: False for rows that REPLACE removes, unless triggers are recursive."""
-    names = () if columns is None else {fold(table.columns[c].name if isinstance(c, int) else c) for c in columns}
+    names = () if columns is None else {fold(table.columns[c].name if isinstance(c, int) else c) for c in columns if c != -1}
     found = set_off(environment, table, event, names) if fires else []
     children, parents, taken_out = [], [], False
     if environment.session.foreign_keys and isinstance(table, Table):
