@@ -41,6 +41,8 @@ def play(seed, steps, keys=True, triggers=True):
             assert mine == wanted, f"seed {seed}: {mine} instead of {wanted}\n" + ";\n".join(told) + ";"
             if wanted == ("IntegrityError", "datatype mismatch"):
                 return          # with OR FAIL or OR ROLLBACK, sqlite3 keeps the rows before it
+            if type(wanted) is tuple and " OR FAIL " in sql and any("AUTOINCREMENT" in text for text in told):
+                return          # sqlite3 forgets the numbers of the rows that came before the one that failed
             if generator.deferred and type(wanted) is tuple and sql.split()[0] not in ("COMMIT", "RELEASE"):
                 return          # sqlite3 goes on counting deferred violations of a statement that failed and was undone
             assert ours.in_transaction == theirs.in_transaction, f"seed {seed}\n" + ";\n".join(told) + ";"
@@ -61,6 +63,5 @@ def test_random_changes_set_off_what_they_do_in_sqlite(keys, triggers):
 @pytest.mark.long
 @pytest.mark.parametrize("keys, triggers", [(True, False), (False, True), (True, True)])
 def test_many_random_changes_set_off_what_they_do_in_sqlite(keys, triggers):
-    # keys alone, 241 on: the two tell of different violations where a row has several; not yet understood
-    for seed in range(SEED + 100, SEED + (400 if triggers else 241 - SEED)):
+    for seed in range(SEED + 100, SEED + 400):
         play(seed, 60, keys, triggers)
