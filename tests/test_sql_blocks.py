@@ -89,3 +89,17 @@ def test_a_limit_does_not_make_a_join_read_on(pair):
     assert list(pair.ours.execute(f"SELECT 1 FROM big JOIN dim ON dim.k = big.a WHERE {condition} LIMIT 3")) == [(1,)] * 3
     mine, theirs = pair.run(f"SELECT count(*) FROM big WHERE {condition}")
     assert mine[0] == theirs[0] == "error"
+
+
+def test_left_rows_of_a_join_that_match_twice_or_not_at_all_are_not_taken_for_their_neighbours(pair):
+    """As many pairs as left rows are not yet one pair for each."""
+    pair.same("CREATE TABLE one (v INTEGER, k INTEGER)")
+    pair.same("CREATE TABLE two (k INTEGER, w INTEGER)")
+    for n in range(60):
+        pair.same("INSERT INTO one VALUES (?, ?)", (n, n))
+        for _ in range((2, 0, 1)[n % 3]):
+            pair.same("INSERT INTO two VALUES (?, ?)", (n, n * 100))
+    for join in ("JOIN", "LEFT JOIN"):
+        pair.same(f"SELECT v, count(*), sum(w), sum(v) FROM one {join} two ON two.k = one.k GROUP BY v", ordered=False)
+        pair.same(f"SELECT count(*), sum(w), sum(v) FROM one {join} two ON two.k = one.k WHERE v >= 0", ordered=False)
+        pair.same(f"SELECT v, w FROM one {join} two ON two.k = one.k ORDER BY v DESC, w LIMIT 9")

@@ -197,6 +197,7 @@ cdef class NestedLoop(Op):
     cdef int block(self) except -1:
         """Pairs of rows; those of one left row may go on in the next block, but the left rows of a block are of one block."""
         cdef int n = 0
+        cdef bint straight = True
         if self.lookup is None:
             return self.next()
         while n < BLOCK:
@@ -215,6 +216,7 @@ cdef class NestedLoop(Op):
                     self.at += 1
                     continue
             self.lefts[n] = self.at
+            straight = straight and self.at == n
             if self.row == NULL:
                 self.rights[n] = NULL
             else:
@@ -223,7 +225,7 @@ cdef class NestedLoop(Op):
             if self.row == NULL:
                 self.at += 1
             n += 1
-        self.straight = n == self.lefts_n == self.at and self.lefts[0] == 0
+        self.straight = straight and n == self.lefts_n
         self.lookup.output.block = self.rights
         return n
 
